@@ -48,6 +48,7 @@ def unit_rows(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
     Examples
     --------
+    >>> from featx.similarity import unit_rows
     >>> import numpy as np
     >>> unit_rows(np.array([[3, 4], [0, 0], [3e30, 4e30]], np.float32)).round(3)
     array([[0.6, 0.8],
@@ -63,6 +64,7 @@ def cosine_rows(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
     Examples
     --------
+    >>> from featx.similarity import cosine_rows
     >>> cosine_rows([[3, 4], [0, 0], [0, 0]], [[6, 8], [0, 0], [0, 1]]).round(6)
     array([1., 1., 0.])
     """

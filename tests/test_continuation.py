@@ -61,6 +61,13 @@ class TestContinue:
         result = featx.fit(["vectors", "new", "newer"], continue_from="m2.featx", estimate=False)
         assert result.info["counts"] == {"bag": 9, "coat": 8, "sandal": 3}
 
+    def test_numbers_in_memory_and_their_logarithm(self, tiny_backbone):
+        extractor, numbers = FeatureExtractor(str(tiny_backbone), device="cpu"), np.arange(1.0, 73)
+        first = featx.fit(ALL[:60], numbers[:60], log_target=True, cv=2, extractor=extractor)
+        again = featx.fit(ALL[:72], numbers, continue_from=first, cv=2)
+        assert again.pipeline[-1].func is np.log
+        assert again.guard.intervals.is_logarithm
+
     def test_it_gives_what_a_fit_on_all_gives_and_says_what_it_costs(self, old_and_new, shallow):
         first = featx.fit("old", head="ridge", extractor=shallow, estimate=False)
         assert first.info["sources"] == [{"names": ["old"], "include": [], "exclude": []}]

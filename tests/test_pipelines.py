@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import onnxruntime
+import pandas as pd
 import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
@@ -14,7 +15,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
 from sklearn.pipeline import FeatureUnion, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeRegressor
 
@@ -24,7 +25,7 @@ from featx.cli import main
 from featx.deploy import export
 from featx.errors import ExportError, InputError
 from featx.images.decode import decode
-from featx.pipelines import find_several, split_pipeline
+from featx.pipelines import find_columns, find_several, split_pipeline
 
 X, Y = featx.samples.load_fashion_mnist("test")
 KINDS = ("bag", "coat", "sandal")
@@ -156,3 +157,20 @@ def test_estimators_of_rows_tell_how_many_numbers_they_predict():
     assert find_several(labels) == ("multilabel", ("0", "1"))
     with pytest.raises(InputError, match="2 classes per row"):
         find_several(MultiOutputClassifier(LogisticRegression()).fit(X, [["a", "b"], ["c", "b"], ["c", "d"]]))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "places"),
+    [
+        (["rooms", "size"], ["place"]),
+        ([0, 2], [1]),
+        ([True, False, True], np.array([False, True, False])),
+        (lambda X: ["rooms", "size"], slice(1, 2)),
+    ],
+)
+def test_columns_are_named_however_a_transformer_was_told_them(numbers, places):
+    table = pd.DataFrame({"rooms": [2.0, 3.0, 4.0], "place": ["a", "b", "a"], "size": [1.0, 2.0, 5.0]})
+    parts = [("numbers", StandardScaler(), numbers), ("places", OneHotEncoder(), places)]
+    pipeline = make_pipeline(ColumnTransformer(parts), Ridge()).fit(table, NUMBERS[:3])
+    assert find_columns(pipeline) == {"rooms": "number", "size": "number", "place": "category"}
+    assert [detail.column for detail in featx.explain(pipeline, table).details[0]] == ["rooms", "size", "place"]

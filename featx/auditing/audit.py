@@ -186,7 +186,7 @@ def audit(
             findings += [found for leak in leaks if (found := describe_leak(leak)) is not None]
     elif background:
         notes.append("background: not checked, since it needs classes")
-    findings += check_groups(train.images, None if other is None else other.images, train.classes)
+    findings += check_groups(train.images, None if other is None else other.images)
     contents, membership = "", None
     if opened is not None:
         contents, membership, exposed = _measure_model(opened, train, together, notes, events)

@@ -191,7 +191,7 @@ def find_bursts(measured: Sequence[Measured | None]) -> npt.NDArray[np.int_]:
     return groups.numbers()
 
 
-def check_groups(train: Inspected, test: Inspected | None, classes: Sequence[str]) -> list[Finding]:
+def check_groups(train: Inspected, test: Inspected | None) -> list[Finding]:
     """Find groups of images that belong together and straddle the split, or would straddle a random split."""
     images = [*train.names, *([] if test is None else test.names)]
     measured = [*(train.measured or [None] * len(train))]
@@ -200,11 +200,7 @@ def check_groups(train: Inspected, test: Inspected | None, classes: Sequence[str
     cameras = [one.container.camera if one is not None and one.container is not None else "" for one in measured]
     for kind, groups, advice in (
         ("burst", find_bursts(measured), "keep the images of a burst on one side"),
-        (
-            "series by name",
-            _group_by_prefix(images, classes),
-            "if a series is one patient or object, keep it on one side",
-        ),
+        ("series by name", _group_by_prefix(images), "if a series is one patient or object, keep it on one side"),
         ("camera", _group_by_text(cameras), "expect a lower score with another camera; test with a new camera"),
     ):
         finding = _describe_groups(kind, groups, advice, images, len(train), test is not None)
@@ -229,7 +225,7 @@ def check_own_groups(name: str, groups: npt.NDArray[np.str_], train: Inspected, 
     return [] if found is None else [found]
 
 
-def _group_by_prefix(names: Sequence[str], classes: Sequence[str]) -> npt.NDArray[np.int_]:
+def _group_by_prefix(names: Sequence[str]) -> npt.NDArray[np.int_]:
     """Group names by the part before their last number, as in patient12_003."""
     prefixes = []
     for name in names:

@@ -33,7 +33,7 @@ from featx.heads import respond
 from featx.inference.mean import MeanOfColumns, is_absent
 from featx.inference.spec import list_backbones
 from featx.inference.transformer import BackboneTransformer
-from featx.pipelines import find_columns, find_extractors, find_several
+from featx.pipelines import find_columns, find_extractors, find_several, name_columns
 from featx.text import TokenAnalyzer
 from featx.text.engine import describe_tokenizer, explain_unreadable, tokenize
 
@@ -80,7 +80,7 @@ class _Columns:
                 continue
             if (step.transformer_weights or {}).get(name) not in (None, 1):
                 raise converter.refuse(step, "it has transformer_weights")
-            at = self._name(step, columns)
+            at = name_columns(step, columns)
             if not at:
                 continue
             steps = [one for _, one in part.steps] if isinstance(part, Pipeline) else [part]
@@ -109,16 +109,6 @@ class _Columns:
                 rows = converter.transform(part, Rows(converter.graph.columns(*tensors), sample), name)
                 parts.append(converter.graph.double(rows.name))
         return converter.graph.columns(*parts)
-
-    def _name(self, step: Estimator, columns: Any) -> list[str]:
-        """Return the names of the columns that a transformer reads."""
-        known = list(step.feature_names_in_)
-        if isinstance(columns, str):
-            return [columns]
-        chosen = np.asarray(known, object)[columns] if isinstance(columns, slice) else np.ravel(columns)
-        if chosen.dtype.kind == "b":
-            chosen = np.asarray(known, object)[chosen]
-        return [column if isinstance(column, str) else known[column] for column in chosen.tolist()]
 
     def _add(self, name: str, column: str, dtype: int, shape: list[Any], feed: Any, **facts: Any) -> None:
         if self.facts.setdefault(column, {"input": name, **facts})["kind"] != facts["kind"]:

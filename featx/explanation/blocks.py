@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline
 
 from featx.explanation.scores import Affine, Scores, find_linear, find_mean, to_roots
 from featx.inference.transformer import BackboneTransformer
+from featx.pipelines import name_columns
 from featx.recording import Recorder
 
 __all__ = ["Block", "LinearHead", "find_blocks", "find_linear_head", "split_steps"]
@@ -112,7 +113,7 @@ def find_blocks(columns: ColumnTransformer) -> list[Block]:
         indices = np.arange(at.start, at.stop)
         if not len(indices):
             continue
-        names = [str(cells)] if np.ndim(cells) == 0 else [str(cell) for cell in np.ravel(np.array(cells, object))]
+        names = name_columns(columns, cells)
         owners = _find_owners(transformer, names, len(indices))
         if owners is None:
             blocks.append(Block(", ".join(names), transformer, indices))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.compose import TransformedTargetRegressor
+from sklearn.pipeline import Pipeline
 
 from featx._events import Events
 from featx.dataset import Dataset
@@ -72,6 +73,8 @@ def open_earlier(given: Mapping[str, Any]) -> FittedModel:
 
 def has_log_target(head: Any) -> bool:
     """Return True if a fitted head predicts the logarithm of its target."""
+    while isinstance(head, Pipeline):
+        head = head[-1]
     return isinstance(head, TransformedTargetRegressor) and head.func is np.log
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from featx._events import Events
 from featx._results import format_html, format_metric, make_frame, to_plain
-from featx._text import printable
+from featx._text import join_first, printable
 from featx.errors import Failure, ImageError, InputError, TextError
 from featx.fitting.continuation import was_fitted_on
 from featx.fitting.embeddings import Embeddings
@@ -30,6 +30,8 @@ __all__ = ["Evaluated", "Evaluation", "evaluate", "evaluate_inputs", "evaluate_m
 
 #: Largest number of classes for which the confusion matrix is printed.
 _MAX_CLASSES = 20
+#: Largest number of classes that a message names.
+_MAX_NAMED = 10
 #: Number of letters of a class in the header of the confusion matrix.
 _MAX_LETTERS = 10
 
@@ -307,8 +309,9 @@ def _match_classes(model: FittedModel, truth: npt.NDArray[Any], where: str) -> n
     labels = truth.tolist()
     positions = match_labels(labels, model.classes)
     if unknown := sorted({str(label) for label, i in zip(labels, positions, strict=True) if i < 0}):
+        known = join_first(model.classes, _MAX_NAMED)
         raise InputError(
-            f"{where}: classes that the model does not know: {', '.join(unknown)}; it knows {', '.join(model.classes)}"
+            f"{where}: classes that the model does not know: {join_first(unknown, _MAX_NAMED)}; it knows {known}"
         )
     return np.array(model.classes)[positions]
 

@@ -192,6 +192,8 @@ class Inputs:
 
 def join_inputs(parts: Sequence[Inputs]) -> Inputs:
     """Join the images of several inputs, such as a dataset of embeddings and new images."""
+    if len(parts) == 1 and parts[0].is_array:  # a target in memory keeps its type
+        return parts[0]
     targets = list(dict.fromkeys(part.target_column for part in parts if part.target_column))
     if len(targets) > 1:
         raise InputError(

@@ -180,7 +180,9 @@ def _choose(target: SeveralTargets, asked: HeadOptions) -> Callable[[int], Any]:
     if isinstance(class_weight, Mapping):
         unknown = [str(label) for label in class_weight if str(label) not in target.names]
         if unknown:
-            raise InputError(f"class_weight: {unknown[0]!r} is not a label; expected {', '.join(target.names)}")
+            raise InputError(
+                f"class_weight: {unknown[0]!r} is not a label; expected {join_first(target.names, _MAX_NAMED)}"
+            )
 
     def make(folds: int) -> Any:
         return make_head(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featx._text import join_first
 from featx.errors import InputError
 from featx.fitting.model import FittedModel
 from featx.selection.outputs import sort_key
@@ -28,7 +29,7 @@ def read_order(order: Any, y: npt.NDArray[Any], task: str) -> list[str] | None:
     classes = [str(label) for label in np.unique(y).tolist()]
     if order is True:
         if any(sort_key(label)[0] == np.inf for label in classes):
-            raise InputError(f"order: the classes {', '.join(classes)} are not numbers; list them in their order")
+            raise InputError(f"order: the classes {join_first(classes)} are not numbers; list them in their order")
         return sorted(classes, key=sort_key)
     if isinstance(order, str) or not isinstance(order, (Sequence, np.ndarray)):
         raise InputError(f'order={order!r}: expected the classes in their order, such as ["poor", "fair", "good"]')

@@ -14,11 +14,12 @@ __all__ = ["refuse", "refuse_budget"]
 _REFUSALS: dict[str, tuple[str, str]] = {
     "names": (
         "y search class_weight groups cv order continue_from target separator labels text_column image_column columns "
-        "private tune views log_target",
+        "private delta tune views log_target max_ms max_mb path_column include exclude",
         "{shown}: needs images; pass them as X, or leave it out",
     ),
     "columns": (
-        "search continue_from tune private views class_weight labels path_column include exclude head",
+        "search max_ms max_mb continue_from tune private delta views class_weight labels path_column include exclude "
+        "head",
         "{name}={value!r}: not for several kinds of columns; leave it out",
     ),
     "texts": ("continue_from private views", "{name}: not for texts so far; leave it out"),

@@ -88,7 +88,7 @@ def fit_single(
     noun = f"{extractor.kind}s" if inputs.dataset is None else "embeddings"
     with _explain_errors(head.name, f"{len(y)} {noun}"):
         if in_parts:
-            fitted = _fit_in_parts(head, embeddings, y, check, events)
+            fitted = _fit_in_parts(head, embeddings, y, extractor.kind, check, events)
         else:
             embeddings = embeddings.load()  # without the rows in another order
             check = CheckOptions(own, check.cv, check.estimate, check.guard)
@@ -254,7 +254,9 @@ def _fit_in_memory(
     )
 
 
-def _fit_in_parts(head: ChosenHead, embeddings: Embeddings, y: Labels, check: CheckOptions, events: Events) -> _Fitted:
+def _fit_in_parts(
+    head: ChosenHead, embeddings: Embeddings, y: Labels, kind: str, check: CheckOptions, events: Events
+) -> _Fitted:
     """Fit a head on rows that do not fit into memory, and score it on rows that it leaves out."""
     rows = embeddings.rows
     fitted = fit_out_of_core(
@@ -270,7 +272,7 @@ def _fit_in_parts(head: ChosenHead, embeddings: Embeddings, y: Labels, check: Ch
     if not check.estimate:
         return _Fitted(fitted.head, None)
     true = y[fitted.left_out]
-    how = f"left-out images, {len(true)} of {len(y)}"
+    how = f"left-out {kind}s, {len(true)} of {len(y)}"
     return _Fitted(fitted.head, score(how, true, fitted.left_out_predictions, head.task))
 
 

@@ -17,6 +17,7 @@ from featx._results import format_metric
 from featx.backbones import open_backbone
 from featx.backbones.file import require_text
 from featx.errors import BackboneError, InputError
+from featx.fitting.continuation import has_log_target
 from featx.fitting.doubt import fit_guard
 from featx.fitting.labelled import Inputs
 from featx.fitting.result import FitResult
@@ -133,7 +134,7 @@ def choose_text_model(
         events.note("words (TF-IDF) were not measured, because there are no answers for left-out texts to compare with")
         return encoded
     extractor, head = encoded.pipeline[0], encoded.pipeline[-1]
-    log_target = hasattr(head, "regressor_")
+    log_target = has_log_target(head)
     frame = import_optional("pandas", "pandas").DataFrame({column: np.array(images.items, object)})
     folds = [
         (

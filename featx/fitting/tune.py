@@ -51,7 +51,7 @@ def tune(
 
     Parameters
     ----------
-    X, y, task, log_target, class_weight, groups, cv, path_column, target, include, exclude
+    X, y, task, log_target, class_weight, groups, cv, path_column, text_column, target, include, exclude
         As for `featx.fit`. A dataset of embeddings holds no images, and cannot be tuned on.
     extractor : FeatureExtractor, TextExtractor or None, default=None
         The frozen network, a float32 backbone, and its features. None is the default extractor, and with

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from featx._events import Events
 from featx.errors import InputError
+from featx.fitting.doubt import fit_guard
 from featx.fitting.estimate import score_out_of_fold
 from featx.fitting.result import FitResult, FittedImages
 from featx.guard import FoldFeatures, fit_tuned
@@ -167,17 +168,18 @@ def _describe(
 def _add_guard(
     tuned: FitResult, problem: Problem, folds: Iterable[FoldFeatures], log_target: bool, events: Events
 ) -> FitResult:
-    """Return the result with a guard, or with a note why there is none."""
+    """Return the result with a guard, or with a note on the reason why it has none."""
     assert tuned.images is not None
     assert tuned.out_of_fold is not None
     found, features = tuned.out_of_fold, tuned.images.features
-    try:
-        fitted = fit_tuned(features, problem.y, folds, found, groups=problem.groups, log_target=log_target)
-        return replace(tuned, guard=fitted)
-    except InputError as error:  # an interrupted choice has answers for fewer images than the frozen network
-        text = f"no guard: {error}".replace("images", f"{problem.extractor.kind}s")
+    options: dict[str, Any] = {"groups": problem.groups, "log_target": log_target}
+    notes: list[str] = []  # an interrupted choice has answers for fewer images than the frozen network
+    guard = fit_guard(
+        lambda: fit_tuned(features, problem.y, folds, found, **options), problem.extractor.kind, notes.append
+    )
+    for text in notes:
         events.note(text)
-        return replace(tuned, notes=(*tuned.notes, text))
+    return replace(tuned, guard=guard, notes=(*tuned.notes, *notes))
 
 
 def _undo_log(found: OutOfFold) -> OutOfFold:

@@ -211,6 +211,8 @@ def separate(old: npt.NDArray[Any], new: npt.NDArray[Any], random_state: int = 0
     ----------
     old, new : ndarray of shape (n, n_features)
         Features of the two sets, with at least two rows each.
+    random_state : int, default=0
+        Seed of the folds.
 
     Examples
     --------

@@ -262,7 +262,7 @@ class RidgeRegressionPath(RegressorMixin, AlphaPath):  # type: ignore[misc]
     ----------
     alphas : sequence of float, or None, default=None
         Strengths of the penalty to choose from. None is 17 values from 0.01 to 1e6.
-    scaling : {{"pareto", "standard"}} or None, default="pareto"
+    scaling : {"pareto", "standard"} or None, default="pareto"
         As for `LogisticRegressionPath`.
     cv : int, splitter or iterable of (train, test), default=5
         Folds that choose the penalty. An int makes shuffled folds.

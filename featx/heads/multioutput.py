@@ -16,6 +16,7 @@ from scipy.special import expit
 from sklearn.base import ClassifierMixin, RegressorMixin
 from threadpoolctl import threadpool_limits
 
+from featx._text import join_first
 from featx.heads.calibration import fit_label_scales
 from featx.heads.design import Design
 from featx.heads.folds import Folds, concatenate, split, stratify_labels
@@ -386,7 +387,7 @@ def read_label_weights(
     if isinstance(class_weight, Mapping):
         unknown = [label for label in class_weight if str(label) not in labels.tolist()]
         if unknown:
-            raise ValueError(f"class_weight: {unknown[0]!r} is no label, there are {', '.join(labels.tolist())}")
+            raise ValueError(f"class_weight: {unknown[0]!r} is no label, there are {join_first(labels.tolist())}")
         of_labels = {str(label): weight for label, weight in class_weight.items()}
         factors = np.array([float(of_labels.get(label, 1.0)) for label in labels.tolist()])
         return np.where(Y == 1, factors, 1.0).astype(np.float32)

@@ -21,7 +21,7 @@ import stat
 import threading
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -34,7 +34,6 @@ from featx.images.isolation import MAX_PIXELS, isolated
 
 __all__ = [
     "Deferred",
-    "ImageLike",
     "UnreadableError",
     "decode",
     "describe",
@@ -43,9 +42,6 @@ __all__ = [
     "measure",
     "read",
 ]
-
-#: Sources of one image, beside binary file objects and objects with ``__array__``.
-ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray[Any, Any]"
 
 _EXPECTED = "expected a path, encoded bytes, a binary file, a PIL image or a uint8 array"
 _SHAPES = "expected uint8 of shape (height, width, 3) in RGB, (height, width, 4) in RGBA, or (height, width)"

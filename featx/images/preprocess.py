@@ -45,14 +45,18 @@ class Preprocess:
     height, width : int
         The canvas in pixels.
     resize : int
-        Length in pixels of the shorter side after resizing; the longer side keeps the aspect,
-        rounded down. The canvas is then cut from the centre; odd remainders are rounded half to
-        even, as in torchvision and timm.
-    interpolation : {"bilinear", "bicubic", "lanczos"}
-        Pillow's filter of that name, antialiased.
+        Length in pixels of a side after resizing, see ``rule``. The canvas is then cut from the centre.
+    interpolation : {"bilinear", "bicubic", "lanczos", "nearest"}
+        Pillow's filter of that name, antialiased except for ``"nearest"``.
     mean, std : tuple of 3 floats
         Mean and standard deviation in RGB order, on the scale 0 to 255. The graph applies ``(x - mean) / std``; the
         values are here for information and for exporters.
+    rule : {"shorter_side", "both_sides", "longer_side"}, default="shorter_side"
+        ``"shorter_side"`` gives the shorter side the length ``resize``; the longer side keeps the aspect, rounded
+        down. ``"both_sides"`` stretches the image to the aspect of the canvas, whose shorter side gets this length.
+        ``"longer_side"`` fits the whole image inside that size, keeps the aspect, and fills the margins.
+    crop_rounding : {"half_even", "down"}, default="half_even"
+        Rounding of half a pixel in the margin of the crop: half to even as in torchvision and timm, or down.
 
     Examples
     --------

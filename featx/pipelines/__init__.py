@@ -7,6 +7,7 @@ from featx.pipelines.columns import (
     find_text_encoders,
     find_vectorizers,
     make_frame_of_rows,
+    name_columns,
 )
 from featx.pipelines.extractors import find_embedding, find_extractors, walk
 from featx.pipelines.outputs import count_outputs, find_several
@@ -24,6 +25,7 @@ __all__ = [
     "find_text_encoders",
     "find_vectorizers",
     "make_frame_of_rows",
+    "name_columns",
     "split_pipeline",
     "walk",
 ]

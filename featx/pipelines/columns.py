@@ -22,6 +22,7 @@ __all__ = [
     "find_text_encoders",
     "find_vectorizers",
     "make_frame_of_rows",
+    "name_columns",
 ]
 
 _ENCODERS = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
@@ -80,6 +81,7 @@ def find_optional(estimator: Any) -> list[str]:
 
     Examples
     --------
+    >>> from sklearn.compose import ColumnTransformer
     >>> from featx.pipelines import find_optional
     >>> find_optional(ColumnTransformer([]))
     []
@@ -124,6 +126,27 @@ def find_text_encoders(estimator: Any) -> dict[str, Any]:
             if extractor.kind == "text":
                 found |= {name: extractor for name in part.names if name not in found}
     return found
+
+
+def name_columns(transformer: ColumnTransformer, columns: Any) -> list[str]:
+    """Return the names of the columns that a part of a fitted transformer reads: names, positions, a slice or a mask.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn.compose import ColumnTransformer
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from featx.pipelines import name_columns
+    >>> parts = [("numbers", StandardScaler(), [True, False])]
+    >>> transformer = ColumnTransformer(parts).fit(pd.DataFrame({"rooms": [2, 3], "price": [1, 2]}))
+    >>> name_columns(transformer, [True, False]), name_columns(transformer, slice(1, 2))
+    (['rooms'], ['price'])
+    """
+    names = getattr(transformer, "feature_names_in_", None)
+    is_mask = not isinstance(columns, (str, slice)) and np.asarray(columns).dtype == bool
+    at = np.arange(len(names))[columns] if names is not None and (is_mask or isinstance(columns, slice)) else columns
+    listed = np.ravel(np.array(at, dtype=object)).tolist()
+    return [str(column if isinstance(column, str) or names is None else names[column]) for column in listed]
 
 
 def make_frame_of_rows(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]) -> Any:
@@ -176,13 +199,5 @@ def _find_parts(estimator: Any) -> Iterator[_Part]:
                 if not (isinstance(part, str) and part == "drop"):
                     steps = [step for _, step in part.steps] if isinstance(part, Pipeline) else [part]
                     yield _Part(
-                        steps, _name_columns(transformer, columns), part is steps[0] and isinstance(columns, str)
+                        steps, name_columns(transformer, columns), part is steps[0] and isinstance(columns, str)
                     )
-
-
-def _name_columns(transformer: ColumnTransformer, columns: Any) -> list[str]:
-    """Return the names of the columns that a part of a transformer reads."""
-    names = getattr(transformer, "feature_names_in_", None)
-    at = np.arange(len(names))[columns] if isinstance(columns, slice) and names is not None else columns
-    listed = np.ravel(np.array(at, dtype=object)).tolist()
-    return [str(column if isinstance(column, str) or names is None else names[column]) for column in listed]

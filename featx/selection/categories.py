@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -127,8 +128,8 @@ class _Spelling:
 
 def _keep_unique(pairs: Sequence[tuple[Any, Any]]) -> dict[Any, Any]:
     """Return a mapping of the keys that occur once, without None."""
-    keys = [key for key, _ in pairs]
-    return {key: value for key, value in pairs if key is not None and keys.count(key) == 1}
+    counts = Counter(key for key, _ in pairs)
+    return {key: value for key, value in pairs if key is not None and counts[key] == 1}
 
 
 def _read_number(value: Any) -> Decimal | None:

@@ -204,13 +204,13 @@ def score_heads(
     Empty ``heads`` takes all heads that suit the task. ``must_group`` raises if no fold keeps groups together.
     """
     if y.ndim == 1:
-        check_target(y, settings.task, log_target=settings.log_target, images="readable")
+        check_target(y, settings.task, log_target=settings.log_target, images="readable", kind=settings.kind)
     n_folds = max(2, count_folds(settings.task, y, n_folds))
     if groups is not None and len(np.unique(groups)) == len(groups):
         groups = None
     folds, together = make_folds(settings.task, y, groups, settings.seed, n_folds)
     if must_group and groups is not None and not together:
-        raise InputError("groups: no fold can keep them together and leave enough images of every class")
+        raise InputError(f"groups: no fold can keep them together and leave enough {settings.kind}s of every class")
     heads = heads or [name for name, head in HEADS.items() if settings.task == "regression" or head.classifier]
     heads = [name for name in heads if settings.task != "regression" or HEADS[name].regressor]
     run = _Run(y, folds, settings, max_seconds, events)
@@ -221,7 +221,9 @@ def score_heads(
     events.end()
     if not run.scores:
         reasons = "; ".join(run.left_out)
-        raise InputError(f"none of the heads {', '.join(heads)} can be fitted on these {len(y)} images: {reasons}")
+        raise InputError(
+            f"none of the heads {', '.join(heads)} can be fitted on these {len(y)} {settings.kind}s: {reasons}"
+        )
     order = np.argsort([score.loss for score in run.scores], kind="stable")
     best, groups = run.losses[order[0]], groups if together else None
     ranked = []

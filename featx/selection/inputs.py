@@ -75,7 +75,7 @@ def read_inputs(
             groups = read_groups(groups, len(listing), listing.columns or {}, "the source")
         X, names, n_unlabelled = listing.items, listing.names, len(unlabelled)
         if listing.separator is None and listing.target_names is None:
-            y, task = _read_listed_target(listing, task, log_target, events)
+            y, task = _read_listed_target(listing, task, log_target, kind, events)
         else:
             outputs = Outputs(listing.target_names, listing.separator or "|")
             several = read_several(listing.targets or [], outputs, task, "the source")
@@ -83,7 +83,7 @@ def read_inputs(
     if isinstance(groups, str):
         raise InputError(f"groups={groups!r}: X holds {kind}s, which have no columns; pass the group of each {kind}")
     items = list_items(X, kind)
-    numbers = None if groups is None else _number_groups(groups, len(items))
+    numbers = None if groups is None else _number_groups(groups, len(items), kind)
     return Inputs(items, y, task, numbers, names, n_unlabelled, notes)
 
 
@@ -170,14 +170,14 @@ def is_source(X: Any) -> bool:
 
 
 def _read_listed_target(
-    listing: Listing, task: str | None, log_target: bool, events: Events
+    listing: Listing, task: str | None, log_target: bool, kind: str, events: Events
 ) -> tuple[npt.NDArray[Any], str]:
     """Convert the labels of a source to classes or numbers."""
     if hint := hint_separator(listing.targets or ()):
         events.note(f'some classes look like several labels in one text; if they are, set separator="{hint}"')
     if task == "multilabel":
         raise InputError(
-            "task='multilabel': a source has one label per image; name several columns of 0 and 1 as target, or the "
+            f"task='multilabel': a source has one label per {kind}; name several columns of 0 and 1 as target, or the "
             "separator of several labels in one column"
         )
     if task != "ordinal":
@@ -189,15 +189,15 @@ def _read_listed_target(
         raise InputError(f"task='ordinal': expected levels that are numbers: {error}") from None
 
 
-def _number_groups(groups: Any, n: int) -> npt.NDArray[np.int_]:
+def _number_groups(groups: Any, n: int, kind: str) -> npt.NDArray[np.int_]:
     """Assign numbers to groups, in the order in which they occur."""
     values = list(groups.tolist() if isinstance(groups, np.ndarray) else groups)
     if len(values) != n:
-        raise InputError(f"groups: {len(values)} for {n} images")
+        raise InputError(f"groups: {len(values)} for {n} {kind}s")
     if missing := [i for i, value in enumerate(values) if is_missing(value)]:
-        raise InputError(f"groups: image {missing[0]} has no group; give it a group of its own")
+        raise InputError(f"groups: {kind} {missing[0]} has no group; give it a group of its own")
     number: dict[Any, int] = {}
     try:
         return np.array([number.setdefault(value, len(number)) for value in values], dtype=int)
     except TypeError:
-        raise InputError(f"groups: expected a number or a name for each image, got {values[0]!r}") from None
+        raise InputError(f"groups: expected a number or a name for each {kind}, got {values[0]!r}") from None

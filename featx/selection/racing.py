@@ -118,7 +118,7 @@ class Racing:
             fastest, smallest = min(c.ms for c in measured), min(c.mb for c in measured)
             raise InputError(
                 f"no candidate within max_ms={budget.max_ms}, max_mb={budget.max_mb}: the fastest takes {fastest:.2f} "
-                f"ms per image here, the smallest has {smallest:.2f} MB"
+                f"ms per {self.kind} here, the smallest has {smallest:.2f} MB"
             )
         if n_left < len(measured):
             self._notes["cost"] = f"{len(measured) - n_left} of {len(measured)} candidates exceed the budget"
@@ -276,8 +276,8 @@ class Racing:
         if len(rows) < 4 or n_groups < 2 or (self.target.has_classes and n_classes < 2):
             if not last:
                 return False
-            classes = f" of {n_classes} classes with two images or more" if self.target.has_classes else ""
-            raise InputError(f"{len(rows)} readable images{classes} in {n_groups} groups: too few to compare on")
+            classes = f" of {n_classes} classes with two {self.kind}s or more" if self.target.has_classes else ""
+            raise InputError(f"{len(rows)} readable {self.kind}s{classes} in {n_groups} groups: too few to compare on")
         split_groups = groups if n_groups < len(groups) else None
         draws = [
             split_rows(self.target.strata[rows], split_groups, self._cv, seed, stratify=self.target.has_classes)
@@ -331,7 +331,7 @@ class Racing:
         counts = np.bincount(strata, minlength=len(self.target.names))
         n = int((counts < 2).sum())
         self._notes["single"] = (
-            f"{n} of {len(counts)} classes were left out: fewer than two of their images were used and could be read"
+            f"{n} of {len(counts)} classes were left out: fewer than two of their {self.kind}s were used and readable"
             if n
             else ""
         )

@@ -59,6 +59,7 @@ def is_http(address: str) -> bool:
 
     Examples
     --------
+    >>> from featx.sources.http import is_http
     >>> is_http("https://example.org/a.zip"), is_http("s3://bucket/a.zip")
     (True, False)
     """
@@ -70,6 +71,7 @@ def without_query(address: str) -> str:
 
     Examples
     --------
+    >>> from featx.sources.http import without_query
     >>> without_query("https://example.org/a.zip?token=1"), without_query("a?.zip")
     ('https://example.org/a.zip', 'a?.zip')
     """
@@ -81,6 +83,7 @@ def hide_secrets(text: str) -> str:
 
     Examples
     --------
+    >>> from featx.sources.http import hide_secrets
     >>> hide_secrets("https://me:word@example.org/a.zip?token=12345&v=1: no such file")
     'https://me:...@example.org/a.zip?token=...&v=...: no such file'
     """

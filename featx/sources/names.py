@@ -73,6 +73,7 @@ def key_of(path: bytes) -> str:
 
     Examples
     --------
+    >>> from featx.sources.names import key_of
     >>> key_of("été/1.jpg".encode()), key_of(b"caf\xe9.jpg")
     ('été/1.jpg', 'caf\\xe9.jpg')
     """

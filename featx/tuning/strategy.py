@@ -140,11 +140,11 @@ def choose_strategy(
                 next_trial = _deepen(trial, race.best.alpha, depths, settings, n_rows, trial == first, max_epochs)
         if race.best.depth and n_probe < len(problem.folds) and len(race.rows) < _ENOUGH:
             best = race.best.depth, race.best.epochs
-            dropped = tuple(each for each in race.list_trials() if (each.depth, each.epochs) != best)
             further = _predict_folds(problem, range(n_probe, len(problem.folds)), best, settings, events)
-            measurements[best] = measurements[best].join(further)
-            race = Race(problem, len(problem.folds))
-            race.add(best, alphas, measurements[best].scores)
+            joined, of_all = measurements[best].join(further), Race(problem, len(problem.folds))
+            of_all.add(best, alphas, joined.scores)
+            dropped = tuple(each for each in race.list_trials() if (each.depth, each.epochs) != best)
+            race, measurements[best] = of_all, joined
     except KeyboardInterrupt:
         if not settings.keep_on_interrupt:
             raise

@@ -1,4 +1,4 @@
-"""Graphs cut from a backbone compute its layers, and nothing behind them."""
+"""Graphs cut from a backbone compute its layers, and nothing after them."""
 
 import numpy as np
 import onnx
@@ -38,7 +38,7 @@ def test_several_layers_come_side_by_side_from_one_graph(bundled):
     np.testing.assert_array_equal(rows, np.concatenate(alone, axis=1))
 
 
-def test_cutting_removes_the_work_behind_the_cut(bundled, bundled_model):
+def test_cutting_removes_the_work_after_the_cut(bundled, bundled_model):
     cut = onnx.load_from_string(tap(bundled, "stage1", "avg", False))
     assert len(cut.graph.node) < len(bundled_model.graph.node) / 3
     assert len(cut.graph.initializer) < len(bundled_model.graph.initializer) / 3

@@ -251,7 +251,7 @@ def write_page(trials: Trials) -> str:
             n = sum(outcome in _SAY for outcome in outcomes)
             parts.append(
                 f"\nThe table shows logistic regression and ridge. With every head above, {n} of {len(outcomes)} pairs "
-                "export, and the others contain a transformer that is refused here. `knn` behind `KBinsDiscretizer` "
+                "export, and the others contain a transformer that is refused here. `knn` after `KBinsDiscretizer` "
                 "was not tried: many neighbours are at the same distance, and scikit-learn's choice among them is "
                 "arbitrary."
             )

@@ -22,6 +22,8 @@ def test_each_name_is_a_parameter_whose_default_is_not_refused(kind):
     [
         ("names", {"y": np.zeros(3)}, "y: needs images"),
         ("names", {"views": 3}, "views=3: needs images"),
+        ("names", {"exclude": "*.png"}, r"exclude='\*.png': needs images"),
+        ("columns", {"max_ms": 5}, "max_ms=5: not for several kinds of columns"),
         ("columns", {"include": ["*.jpg"]}, r"include=\['\*.jpg'\]: not for several kinds of columns"),
         ("private", {"cv": 5}, "cv=5: not with private=1, because an estimate from the images"),
         ("tune", {"estimate": False}, "estimate=False: with `tune`"),

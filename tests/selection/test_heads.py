@@ -14,7 +14,7 @@ from featx.errors import InputError
 from featx.heads import make_head
 from featx.selection import compare, compare_heads
 from featx.selection.folds import make_folds
-from featx.selection.heads import HeadTask
+from featx.selection.heads import HeadTask, score_heads
 from tests.selection.selection_tools import of_tiny
 
 
@@ -152,3 +152,16 @@ def test_heads_of_several_numbers_are_compared_by_their_mean_error():
     found = compare_heads(X, np.c_[X[:, 0] * 1000, X[:, 1]] + rng.normal(size=(60, 2)), heads=["ridge", "knn"])
     assert (found.metric, found.scores[0].head) == ("r2", "ridge")
     assert found.scores[0].score > 0.5
+
+
+def test_a_head_that_cannot_be_fitted_on_texts_names_texts():
+    rows = np.ones((3, 2), np.float32)
+    with pytest.raises(InputError, match=r"single readable text \("):
+        score_heads(
+            [(None, rows)],
+            np.array(["a", "a", "b"]),
+            2,
+            HeadTask("classification", kind="text"),
+            ["ridge"],
+            events=Events(),
+        )

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from featx.cli import main
 from featx.errors import InputError
 from featx.selection import Candidate, compare, search
 from featx.selection.candidates import list_candidates
+from featx.selection.search import EFFORTS
 
 WORDS = ["car", "dog", "street", "runs"]
 TEXTS = [f"{a} {'good' if i % 2 else 'bad'} {b}" for i, (a, b) in enumerate((a, b) for a in WORDS for b in WORDS)] * 3
@@ -59,3 +62,21 @@ def test_a_search_measures_words_and_both_beside_the_best_features(encoder, tmp_
     assert "--layer block2 --pooling avg\n" in capsys.readouterr().out
     assert main([*given[:-1], "review", "--backbone", encoder]) == 2
     assert "column of texts as well" in capsys.readouterr().err
+
+
+@pytest.mark.heavy
+def test_a_head_that_scales_its_target_is_not_taken_for_one_of_logarithms(encoder, monkeypatch):
+    quick = EFFORTS["quick"]
+    monkeypatch.setitem(EFFORTS, "quick", replace(quick, regressors=("rbf_svm",)))
+    numbers = [len(text) - 15.5 for text in TEXTS]
+    result = featx.fit(
+        pd.DataFrame({"review": TEXTS, "depth": numbers}),
+        text_column="review",
+        target="depth",
+        task="regression",
+        search={"effort": "quick", "backbones": encoder},
+        extractor=featx.TextExtractor(n_threads=1),
+    )
+    losses = [float(line.split()[-1 - line.endswith("chosen")]) for line in result.tried.split("\n")[-3:]]
+    assert np.isfinite(losses).all()
+    assert np.corrcoef(result.pipeline.predict(pd.DataFrame({"review": TEXTS})), numbers)[0, 1] > 0.9

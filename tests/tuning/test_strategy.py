@@ -19,7 +19,7 @@ from tests.tuning.race_tools import N, make_problem, make_scores
         (("b5", 16), 1.0, [], None),
     ],
 )
-def test_more_is_tried_only_after_the_whole_way(trial, alpha, depths, expected):
+def test_more_is_tried_only_if_alpha_1_is_best(trial, alpha, depths, expected):
     assert _deepen(trial, alpha, list(depths), TuningSettings(), 999, True) == expected
 
 
@@ -65,6 +65,22 @@ def test_one_fold_is_enough_if_it_leaves_out_many_images(monkeypatch, enough, ex
     monkeypatch.setattr(strategy_module, "_ENOUGH", enough)
     choose_strategy(make_problem(), TuningSettings(alpha=0.5), Events())
     assert calls == expected
+
+
+def test_an_interruption_on_the_further_folds_lists_each_trial_once(monkeypatch):
+    def predict(problem, numbers, trial, *rest):
+        if 0 not in numbers:
+            raise KeyboardInterrupt
+        rows = np.concatenate([problem.folds[number][1] for number in numbers])
+        return _Measurement(make_scores(trial[1] / 4)[None, rows], ())
+
+    monkeypatch.setattr(strategy_module, "_predict_folds", predict)
+    monkeypatch.setattr(strategy_module, "find_depths", lambda *_: ["stage4"])
+    monkeypatch.setattr(strategy_module, "_note_cost", lambda *_: None)
+    monkeypatch.setattr(strategy_module, "_N_PROBE_FOLDS", 1)
+    found, _ = choose_strategy(make_problem(), TuningSettings(alpha=1.0, keep_on_interrupt=True), Events())
+    assert [trial.epochs for trial in found.trials] == [6, 12]
+    assert (found.chosen.epochs, found.chosen.n_folds) == (12, 1)
 
 
 def test_a_folder_for_the_activations_is_removed_unless_it_is_named(tmp_path):
