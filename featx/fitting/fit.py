@@ -268,7 +268,7 @@ def fit(
         return adapt(result, settings, **written, events=events)
     if inputs.text_column is None or head is not None or class_weight is not None or not estimate:
         return result
-    return choose_text_model(result, inputs.text_column, fitted.values, fitted.groups, events)
+    return choose_text_model(result, inputs, fitted.values, fitted.groups, events)
 
 
 class _NoteList(Events):

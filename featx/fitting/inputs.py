@@ -45,12 +45,13 @@ def read_inputs(
 ) -> Inputs:
     """Read a source, or images and their targets; an image may have several targets.
 
-    With ``kind="text"``, X is a table with a column of texts, or a list of texts.
+    With ``kind="text"``, X is a table with a column of texts, a list of texts, or a dataset of their embeddings.
 
     Paths without ``y`` are a source; a list of other items is a list of images. ``need_target`` raises unless the
     images have labels. ``remembered`` holds the columns to use for a table if none is named.
     """
     remembered = remembered or {}
+    is_stored = isinstance(X, Dataset) or (y is None and isinstance(X, (str, os.PathLike)) and is_dataset(X))
     if separator is not None and (not isinstance(separator, str) or not separator.strip("\\ ")):
         raise InputError(f"separator={separator!r}: expected a sign such as '|'")
     if need_target and target is None and y is None:
@@ -66,17 +67,18 @@ def read_inputs(
                 raise InputError(f"separator={separator!r}: for one column of labels, and target names {len(columns)}")
             if y is not None:
                 raise InputError(f"target={list(columns)!r}: y holds the targets already; leave one of them out")
-        if len(columns) > 1 and kind == "image":
+        if len(columns) > 1 and (is_stored or kind == "image"):
             given = {"path_column": path_column, "include": include, "exclude": exclude}
             return _read_columns(X, columns, given, remembered)
         target = columns[0] if len(columns) == 1 else columns
     options: dict[str, Any] = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}
-    if kind == "text" and not isinstance(X, Dataset):
-        options["separator"] = separator
-        return _read_texts(X, y, options, text_column or (remembered or {}).get("text_column"), need_target, remembered)
-    if isinstance(X, Dataset) or (y is None and isinstance(X, (str, os.PathLike)) and is_dataset(X)):
-        _refuse_options(options, "a dataset of embeddings has no columns and no files to choose from")
+    if is_stored:
+        settled = {**options, "text_column": text_column}
+        _refuse_options(settled, "a dataset of embeddings has no columns and no files to choose from")
         return _read_dataset(X if isinstance(X, Dataset) else Dataset(X), y, separator)
+    if kind == "text":
+        options["separator"] = separator
+        return _read_texts(X, y, options, text_column or remembered.get("text_column"), need_target, remembered)
     if y is None and is_source(X):
         sources = [os.fspath(X)] if isinstance(X, (str, os.PathLike)) else [os.fspath(one) for one in X]
         if remembered and len(sources) == 1 and sources[0].lower().endswith(TABLE_SUFFIXES):
@@ -317,11 +319,13 @@ def _read_dataset(dataset: Dataset, y: Any, separator: str | None) -> Inputs:
     path_column, target_column = columns.pop() if len(columns) == 1 else (None, None)
     if path_column is None and has_classes:  # folders, whose target is a level
         target_column = None
+    is_text = dataset.manifest.features.kind == "text"
     return Inputs(
         folder,
         labels=labels,
         is_array=y is not None,
-        path_column=path_column,
+        path_column=None if is_text else path_column,
+        text_column=path_column if is_text else None,
         target_column=target_column,
         notes=tuple(notes),
         dataset=dataset,

@@ -105,7 +105,7 @@ def list_languages(extractor: Any) -> list[str]:
 
 
 def choose_text_model(
-    encoded: FitResult, column: str, values: npt.NDArray[Any], groups: npt.NDArray[Any] | None, events: Events
+    encoded: FitResult, inputs: Inputs, values: npt.NDArray[Any], groups: npt.NDArray[Any] | None, events: Events
 ) -> FitResult:
     """Return the fit of words (TF-IDF), of the encoder, or of both, whichever is best on left-out texts.
 
@@ -118,8 +118,8 @@ def choose_text_model(
     ----------
     encoded : FitResult
         The fit of the encoder, with its answers for left-out texts.
-    column : str
-        Name of the column of texts.
+    inputs : Inputs
+        A column of texts, or a dataset of its embeddings, for which the encoder is taken.
     values : ndarray, shape (n_texts,) or (n_texts, n_outputs)
         Classes or numbers; several labels as 0 and 1, or several numbers.
     groups : ndarray, shape (n_texts,), or None
@@ -129,11 +129,15 @@ def choose_text_model(
     """
     encoder_answers, images, task = encoded.out_of_fold, encoded.images, encoded.task
     is_probable = encoder_answers is not None and (task == "regression" or encoder_answers.probabilities is not None)
+    if inputs.dataset is not None:
+        events.note(f"words (TF-IDF) were not measured, because {inputs.where} holds embeddings and no texts")
+        return encoded
     if encoder_answers is None or images is None or images.items is None or not is_probable:
         events.note("words (TF-IDF) were not measured, because there are no answers for left-out texts to compare with")
         return encoded
     extractor, head = encoded.pipeline[0], encoded.pipeline[-1]
     log_target = hasattr(head, "regressor_")
+    column = str(inputs.text_column)
     frame = import_optional("pandas", "pandas").DataFrame({column: np.array(images.items, object)})
     folds = [
         (

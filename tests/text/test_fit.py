@@ -75,7 +75,7 @@ def test_words_the_encoder_and_both_are_measured_and_saved(encoder, tmp_path, mo
 @pytest.mark.heavy
 def test_a_model_of_texts_has_a_guard_and_finds_a_shift(encoder):
     rng = np.random.default_rng(0)
-    texts = list({" ".join(rng.choice(WORDS[4:], rng.integers(2, 6))) for _ in range(160)})
+    texts = list(dict.fromkeys(" ".join(rng.choice(WORDS[4:], rng.integers(2, 6))) for _ in range(160)))
     y = ["good" if "good" in text else "bad" for text in texts]
     result = featx.fit(texts[:100], y[:100], extractor=featx.TextExtractor(encoder), cv=3)
     assert featx.predict(result, texts[100:], risk=0.4).outlier.shape == (len(texts) - 100,)
