@@ -129,7 +129,7 @@ def audit(
     opened = None if model is None else open_model(model)
     if opened is not None:
         opened.require_single("an audit needs a model of")
-        opened.require_images("audit")
+        opened.require_images(IMAGES_ALONE)
     if opened is not None and extractor is not None:
         raise InputError("extractor: the features of the model are used; leave extractor or model out")
     if getattr(extractor, "kind", "image") != "image":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from featx._optional import import_optional
 from featx._results import format_metric
 from featx.backbones import open_backbone
 from featx.backbones.file import require_text
+from featx.dataset import Dataset
 from featx.errors import BackboneError, InputError
 from featx.fitting.doubt import fit_guard
 from featx.fitting.labelled import Inputs
@@ -26,9 +28,17 @@ from featx.guard import Guard, KindCells
 from featx.heads import OutOfFold
 from featx.pipelines import find_vectorizers
 from featx.recipes.text import TEXT_ENCODERS
+from featx.sources import is_dataset
 from featx.text import TextExtractor
 
-__all__ = ["check_texts", "choose_text_extractor", "choose_text_model", "list_languages", "make_text_extractor"]
+__all__ = [
+    "check_texts",
+    "choose_text_extractor",
+    "choose_text_model",
+    "find_stored_extractor",
+    "list_languages",
+    "make_text_extractor",
+]
 
 #: Number of last blocks of an encoder whose features are put side by side.
 _N_BLOCKS = 3
@@ -70,6 +80,14 @@ def make_text_extractor(backbone: Any = None, **parameters: Any) -> TextExtracto
     names = [layer.name for layer in opened.layers]
     blocks = [name for name in names if name.startswith("block")]
     return extractor.set_params(layer=blocks[-_N_BLOCKS:] or None)  # type: ignore[no-any-return]
+
+
+def find_stored_extractor(X: Any) -> TextExtractor | None:
+    """Return the extractor of a dataset of texts, or of the path of such a dataset; None for any other X."""
+    if isinstance(X, (str, os.PathLike)) and is_dataset(X):
+        X = Dataset(X)
+    is_text = isinstance(X, Dataset) and X.manifest.features.kind == "text"
+    return X.extractor() if is_text else None  # type: ignore[no-any-return]
 
 
 def choose_text_extractor(extractor: Any, has_search: bool) -> Any:
