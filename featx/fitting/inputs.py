@@ -210,7 +210,8 @@ def read_rows(
     if isinstance(X, (str, os.PathLike)):
         where = os.fspath(X)
         if not where.lower().endswith(TABLE_SUFFIXES):
-            raise InputError(f"X={where!r}: expected a table ({', '.join(TABLE_SUFFIXES)}) or a list of texts")
+            texts = " or a list of texts" if list(kinds.values()) == ["text"] else ""
+            raise InputError(f"X={where!r}: expected a table ({', '.join(TABLE_SUFFIXES)}){texts}")
         if y is not None:
             raise InputError(f"X={where!r}: a table has labels of its own; omit y and set target=NAME")
         options: dict[str, Any] = {"target": named[0] if named else target, "need_target": need_target}
@@ -299,16 +300,16 @@ def _refuse_options(options: Mapping[str, Any], reason: str) -> None:
 
 
 def _read_dataset(dataset: Dataset, y: Any, separator: str | None) -> Inputs:
-    folder, notes = str(dataset.folder), []
+    folder, kind, notes = str(dataset.folder), dataset.manifest.features.kind, []
     if any(counts is None for counts in dataset.manifest.counts):
         notes.append(f"{folder}: is not complete; featx embed continues it")
     if n_failed := sum(1 for _ in dataset.failures()):
-        images = "image has no embedding and is" if n_failed == 1 else "images have no embedding and are"
-        notes.append(f"{n_failed} {images} left out; featx dataset info {folder} names the reasons")
+        told = f"{kind} has no embedding and is" if n_failed == 1 else f"{kind}s have no embedding and are"
+        notes.append(f"{n_failed} {told} left out; featx dataset info {folder} names the reasons")
     if not len(dataset) and n_failed:
-        raise InputError(f"{folder}: no image could be read; featx dataset info {folder} names the reasons")
+        raise InputError(f"{folder}: no {kind} could be read; featx dataset info {folder} names the reasons")
     if not len(dataset):
-        raise InputError(f"{folder}: holds no image yet; featx embed continues it")
+        raise InputError(f"{folder}: holds no {kind} yet; featx embed continues it")
     labels, outputs = (dataset.y, None) if y is None else read_targets(y, separator)
     if y is None and separator is not None:
         outputs = Outputs(separator=separator)
@@ -319,13 +320,12 @@ def _read_dataset(dataset: Dataset, y: Any, separator: str | None) -> Inputs:
     path_column, target_column = columns.pop() if len(columns) == 1 else (None, None)
     if path_column is None and has_classes:  # folders, whose target is a level
         target_column = None
-    is_text = dataset.manifest.features.kind == "text"
     return Inputs(
         folder,
         labels=labels,
         is_array=y is not None,
-        path_column=None if is_text else path_column,
-        text_column=path_column if is_text else None,
+        path_column=path_column if kind == "image" else None,
+        text_column=path_column if kind == "text" else None,
         target_column=target_column,
         notes=tuple(notes),
         dataset=dataset,
