@@ -86,9 +86,7 @@ class Inputs:
     def read_labels(self, task: str | None, *, log_target: bool = False) -> tuple[str, npt.NDArray[Any]]:
         """Decide between classes and numbers, and return the labels that are not missing."""
         if self.outputs is not None:
-            raise InputError(
-                f"{self.where}: got several targets per image, expected one class or number per image; name one target"
-            )
+            raise InputError(f"{self.where}: got several targets, expected a single class or number; name one target")
         labelled = self._find_labelled()
         if self.is_array:
             values = narrow(self.labels[labelled])

@@ -48,10 +48,9 @@ _REASONS = {
     ("private", "continue_from"): "a second fit on the same images spends the budget again",
     ("private", "cv"): "an estimate from the images is a release of its own; measure it with evaluate on other images",
     ("private", "log_target"): "only classes have sums to release",
-    ("several", "continue_from"): "a model of several targets per image is fitted from all images together; pass all "
-    "of them",
-    ("several", "tune"): "a network is tuned on one class or number per image",
-    ("several", "order"): "several targets per image have no order",
+    ("several", "continue_from"): "a model of several targets is fitted on everything together; pass all of it",
+    ("several", "tune"): "a network is tuned on a single class or number",
+    ("several", "order"): "several targets have no order",
 }
 _ANY_REASON = "it would release more about the images"
 

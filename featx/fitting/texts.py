@@ -87,7 +87,7 @@ def find_stored_extractor(X: Any) -> TextExtractor | None:
     if isinstance(X, (str, os.PathLike)) and is_dataset(X):
         X = Dataset(X)
     is_text = isinstance(X, Dataset) and X.manifest.features.kind == "text"
-    return X.extractor() if is_text else None  # type: ignore[no-any-return]
+    return X.extractor() if is_text else None
 
 
 def choose_text_extractor(extractor: Any, has_search: bool) -> Any:

@@ -121,10 +121,10 @@ def encode_target(
         raise InputError(f"task={task!r}: expected one of {', '.join(METRICS)}")
     array, levels = read_array(y)
     if n_images is not None and len(array) != n_images:
-        raise InputError(f"y: {len(array)} targets for {n_images} images")
+        raise InputError(f"y: {len(array)} targets, expected {n_images}")
     labelled = np.flatnonzero(~is_unlabelled(array))
     if not len(labelled):
-        raise InputError("y: not one image has a label")
+        raise InputError("y: every value is missing")
     array = narrow(array[labelled])
     task = task or find_task(array, levels, log_target=log_target)
     if log_target and task != "regression":
@@ -134,7 +134,7 @@ def encode_target(
     if task == "regression":
         return _encode_numbers(array, log_target), labelled
     if array.ndim > 1:
-        raise InputError(f"y: of shape {array.shape}, expected one {task} target per image")
+        raise InputError(f"y: of shape {array.shape}, expected one {task} target each")
     return _encode_classes(array, task, levels), labelled
 
 
@@ -195,7 +195,7 @@ def _encode_labels(array: npt.NDArray[Any]) -> EncodedTarget:
         raise InputError(f"y: of shape {array.shape}, expected a matrix of 0 and 1 with a column for each label")
     kept = np.flatnonzero((array.sum(axis=0) >= 2) & (array.sum(axis=0) <= len(array) - 2))
     if not len(kept):
-        raise InputError("y: no label is set for at least two images and unset for at least two others")
+        raise InputError("y: no label is set in at least two rows and unset in at least two others")
     values = array[:, kept].astype(float)
     return EncodedTarget("multilabel", values, np.zeros(len(array), int), [str(label) for label in kept])
 
@@ -207,11 +207,11 @@ def _encode_numbers(array: npt.NDArray[Any], log_target: bool) -> EncodedTarget:
         raise InputError(f"y: a regression needs numbers ({error})") from None
     _check_finite(values)
     if len(values) < _MIN_NUMBERS:
-        raise InputError(f"y: {len(values)} labelled images; comparing on a regression needs at least {_MIN_NUMBERS}")
+        raise InputError(f"y: {len(values)} labels; comparing on a regression needs at least {_MIN_NUMBERS}")
     check_target(values, "regression", log_target=log_target)
     varies = values.max(axis=0) > values.min(axis=0)
     if not varies.any():
-        raise InputError(f"y: the target is {values[0, 0]:g} for every labelled image; there is nothing to predict")
+        raise InputError(f"y: the target is {values[0, 0]:g} everywhere; there is nothing to predict")
     values = np.log(values[:, varies]) if log_target else values[:, varies]
     values = (values - values.mean(axis=0)) / np.ptp(values, axis=0)  # so that squares neither vanish nor overflow
     return EncodedTarget("regression", values / values.std(axis=0), np.zeros(len(values), int), [], log_target)
@@ -351,4 +351,4 @@ def _value_key(label: Any) -> tuple[str, Any]:
 
 def _check_finite(array: npt.NDArray[Any]) -> None:
     if not np.isfinite(array).all():
-        raise InputError("y: holds infinite values; replace them by None or leave these images out")
+        raise InputError("y: holds infinite values; replace them by None or leave these rows out")

@@ -29,7 +29,7 @@ def test_each_name_is_a_parameter_whose_default_is_not_refused(kind):
         ("private", {"cv": 5}, "cv=5: not with private=1, because an estimate from the images"),
         ("tune", {"estimate": False}, "estimate=False: with `tune`"),
         ("continue_from", {"search": "quick"}, "search='quick': the features of m.featx are taken over"),
-        ("several", {"tune": True}, "tune=True: a network is tuned on one class"),
+        ("several", {"tune": True}, "tune=True: a network is tuned on a single class"),
     ],
 )
 def test_a_message_names_the_parameter(kind, given, said):
