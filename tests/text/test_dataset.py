@@ -43,6 +43,21 @@ def test_a_column_beside_the_embedded_texts_is_a_group(folder):
     assert len(set(result.images.groups)) == len({str(i % 4) for i in range(len(TEXTS))})
 
 
+def test_the_commands_of_datasets_count_texts(folder, tmp_path, capsys):
+    vectors = str(folder / "vectors")
+    assert main(["dataset", "info", vectors]) == 0
+    assert main(["dataset", "verify", vectors]) == 0
+    assert main(["dataset", "merge", vectors, "-o", str(tmp_path / "merged")]) == 0
+    said = capsys.readouterr().out
+    assert said.count(f"{len(TEXTS) * N_REPEATS} texts") == 4
+    assert "image" not in said
+
+
+def test_compare_asks_for_the_texts_of_a_dataset(folder):
+    with pytest.raises(featx.InputError, match="compare on their table, with text_column='review'"):
+        featx.selection.compare(folder / "vectors")
+
+
 def test_the_column_of_an_embedded_text_is_settled(folder, tmp_path, capsys):
     vectors = str(folder / "vectors")
     assert main(["fit", vectors, "--text-column", "review", "-o", str(tmp_path / "m.featx")]) == 2
