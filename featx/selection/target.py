@@ -109,13 +109,13 @@ class EncodedTarget:
 
 
 def encode_target(
-    y: Any, task: str | None = None, *, log_target: bool = False, n_images: int | None = None
+    y: Any, task: str | None = None, *, log_target: bool = False, n_images: int | None = None, kind: str = "image"
 ) -> tuple[EncodedTarget, npt.NDArray[np.int_]]:
     """Encode a target, and return it with the positions of the images that have one.
 
     None, NaN, NA and an empty text mark an image without a label. In a matrix, a row with one missing value counts as
     unlabelled. Without a ``task``, fractions are a regression, an ordered type (pandas, polars ``Enum``) is ordinal, a
-    matrix of 0 and 1 is multilabel, and everything else is classes.
+    matrix of 0 and 1 is multilabel, and everything else is classes. ``kind`` is the noun for messages.
     """
     if task is not None and (not isinstance(task, str) or task not in METRICS):
         raise InputError(f"task={task!r}: expected one of {', '.join(METRICS)}")
@@ -135,7 +135,7 @@ def encode_target(
         return _encode_numbers(array, log_target), labelled
     if array.ndim > 1:
         raise InputError(f"y: of shape {array.shape}, expected one {task} target each")
-    return _encode_classes(array, task, levels), labelled
+    return _encode_classes(array, task, levels, kind), labelled
 
 
 def check_target(
@@ -174,7 +174,7 @@ def find_task(array: npt.NDArray[Any], levels: Sequence[Any] | None = None, *, l
     return "classification"
 
 
-def _encode_classes(array: npt.NDArray[Any], task: str, levels: Sequence[Any] | None) -> EncodedTarget:
+def _encode_classes(array: npt.NDArray[Any], task: str, levels: Sequence[Any] | None, kind: str) -> EncodedTarget:
     names, place = np.unique(array, return_inverse=True)
     if task == "ordinal" and levels is not None:
         rank = {level: i for i, level in enumerate(levels)}
@@ -185,7 +185,7 @@ def _encode_classes(array: npt.NDArray[Any], task: str, levels: Sequence[Any] | 
             f"task='ordinal': {str(names[0])!r} and {str(names[-1])!r} have no order; pass an ordered Categorical of "
             "pandas, an Enum of polars, or numbers"
         )
-    check_target(array, task)
+    check_target(array, task, kind=kind)
     values = np.eye(len(names))[place] if task == "classification" else place[:, None].astype(float)
     return EncodedTarget(task, values, place, [str(name) for name in names])
 

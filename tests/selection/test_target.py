@@ -159,6 +159,7 @@ def test_a_thousand_classes_and_a_hundred_thousand_ordered_images_take_no_time()
         (3, {}, r"y: of shape \(\), expected"),
         (np.zeros((2, 2, 2)), {}, r"y: of shape \(2, 2, 2\), expected"),
         (["ant"] * 5, {}, "every labelled image is of class ant; at least two classes"),
+        (["ant"] * 5, {"kind": "text"}, "every labelled text is of class ant; at least two classes"),
         ([1, 1, 1, None], {}, "every labelled image is of class 1"),
         ([1.5, 1.5, 1.5, 1.5], {}, "the target is 1.5 everywhere"),
         (["ant", "ant", "bee"], {}, r"1 of 2 classes have a single labelled image \('bee'\)"),
