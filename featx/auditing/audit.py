@@ -42,11 +42,11 @@ from featx.selection.duplicates import find_duplicates
 from featx.selection.folds import join_groups
 from featx.sources.table import TABLE_SUFFIXES
 
-__all__ = ["audit"]
+__all__ = ["IMAGES_ALONE", "audit"]
 
 #: Side of the hidden middle as a share of the image's side: half of the area.
 _HIDDEN_SIDE = 0.5**0.5
-_IMAGES_ALONE = "an audit takes images; featx fit and featx report list near-duplicates of texts and of rows"
+IMAGES_ALONE = "an audit takes images; featx fit and featx report list near-duplicates of texts and of rows"
 
 
 def audit(
@@ -129,18 +129,18 @@ def audit(
     opened = None if model is None else open_model(model)
     if opened is not None:
         opened.require_single("an audit needs a model of")
-        opened.require_images("audit")
+        opened.require_images(IMAGES_ALONE)
     if opened is not None and extractor is not None:
         raise InputError("extractor: the features of the model are used; leave extractor or model out")
     if getattr(extractor, "kind", "image") != "image":
-        raise InputError(f"extractor={type(extractor).__name__}: {_IMAGES_ALONE}")
+        raise InputError(f"extractor={type(extractor).__name__}: {IMAGES_ALONE}")
     try:
         inputs = read_inputs(X, y, path_column=path_column, target=target, include=include, exclude=exclude)
     except SourceError as error:
         is_table = isinstance(X, (str, os.PathLike)) and os.fspath(X).lower().endswith(TABLE_SUFFIXES)
         if not is_table or path_column is not None:
             raise
-        raise SourceError(f"{error}; {_IMAGES_ALONE}") from None
+        raise SourceError(f"{error}; {IMAGES_ALONE}") from None
     for text in inputs.notes:
         events.note(text)
     extractor = extractor or (opened.extractor if opened is not None else None)

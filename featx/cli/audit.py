@@ -7,6 +7,7 @@ import json
 
 from featx._files import check_writable
 from featx.auditing import audit
+from featx.auditing.audit import IMAGES_ALONE
 from featx.auditing.result import SEVERITIES
 from featx.cli.options import add_patterns, add_running, make_events, running_parameters
 from featx.errors import InputError
@@ -53,6 +54,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-images", dest="images", action="store_false", help="leave every image out of the page")
     parser.add_argument("--title", metavar="TEXT", help="title of the page")
     parser.add_argument("--path-column", metavar="C", help="column of a table that holds the paths")
+    parser.add_argument("--text-column", metavar="C", help=argparse.SUPPRESS)  # refused with a reason
     parser.add_argument("--target", metavar="C", help="column of a table that holds the labels")
     parser.add_argument("--groups", metavar="C", help="column of groups that belong together, such as a patient")
     add_patterns(parser)
@@ -61,6 +63,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Audit, write and print; return the exit status."""
+    if options.text_column:
+        raise InputError(f"text_column={options.text_column!r}: {IMAGES_ALONE}")
     if options.output:
         if not options.output.lower().endswith((".html", ".htm")):
             raise InputError(f"{options.output}: expected a name that ends in .html")

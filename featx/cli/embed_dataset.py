@@ -98,30 +98,29 @@ def run_job(options: argparse.Namespace) -> None:
             events=events,
             **common,
         )
+    noun = "text" if options.text_column else "image"
     if summary.complete:
-        _check_readable(options.output, summary.n_images)
+        _check_readable(options.output, summary.n_images, noun)
     if summary.n_failed:
-        noun = "text" if options.text_column else "image"
         inputs = f"1 {noun}" if summary.n_failed == 1 else f"{summary.n_failed} {noun}s"
         note(f"{inputs} could not be read; list them with: featx dataset info {options.output}")
     if n := summary.n_relabelled:
         note("1 label has changed in the source" if n == 1 else f"{n} labels have changed in the source")
     if n := summary.n_gone:
-        note(f"{_have_left(n)}; kept in the dataset, and dropped with --prune")
+        note(f"{_have_left(n, noun)}; kept in the dataset, and dropped with --prune")
     if n := summary.n_pruned:
-        note(f"{_have_left(n)}; dropped from the dataset")
+        note(f"{_have_left(n, noun)}; dropped from the dataset")
     incomplete = "" if summary.complete else "; shards of other parts are missing"
     replaced = f" ({summary.n_replaced} replacing earlier rows)" if summary.n_replaced else ""
     device = extractor.open_session().device
-    what = "texts" if options.text_column else "images"
     print(
-        f"{options.output}: {summary.n_images} {what}, {summary.n_embedded} embedded now{replaced}, "
+        f"{options.output}: {summary.n_images} {noun}s, {summary.n_embedded} embedded now{replaced}, "
         f"{extractor.backbone} on {device}{incomplete}"
     )
 
 
-def _have_left(n: int) -> str:
-    return "1 image has left the source" if n == 1 else f"{n} images have left the source"
+def _have_left(n: int, noun: str) -> str:
+    return f"1 {noun} has left the source" if n == 1 else f"{n} {noun}s have left the source"
 
 
 @contextmanager
@@ -133,21 +132,22 @@ def _noting_kept_images(folder: str) -> Iterator[None]:
         try:
             opened = dataset.open(folder)
             n_planned = sum(generation.n_images for generation in opened.manifest.generations)
-            note(f"{opened.n_kept} of {n_planned} images are kept; run the same command to go on")
+            kept = f"{opened.n_kept} of {n_planned} {opened.manifest.features.kind}s"
+            note(f"{kept} are kept; run the same command to go on")
         except (FeatxError, OSError):
             pass  # interrupted before anything was planned
         raise
 
 
-def _check_readable(folder: str, n_images: int) -> None:
-    """Raise DatasetError if no image of a dataset could ever be read."""
+def _check_readable(folder: str, n_images: int, noun: str) -> None:
+    """Raise DatasetError if no image or text of a dataset could ever be read."""
     opened = dataset.open(folder)
     n_ok = sum(counts["ok"] for counts in opened.manifest.counts if counts)
     if not n_ok and (first := next(opened.failures(), None)):
         raise DatasetError(
-            f"{folder}: none of {n_images} images could be read; the first: {first.source}: {first.reason}"
+            f"{folder}: none of {n_images} {noun}s could be read; the first: {first.source}: {first.reason}"
             if n_images > 1
-            else f"{folder}: the only image could not be read: {first.source}: {first.reason}"
+            else f"{folder}: the only {noun} could not be read: {first.source}: {first.reason}"
         )
 
 

@@ -92,7 +92,10 @@ def run(options: argparse.Namespace) -> None:
     pipeline = load(options.model, backbone=options.backbone)
     kinds, rows = find_columns(pipeline), options.rows
     if kinds and rows is not None:
-        rows = make_frame_of_rows(read_rows(rows, None, kinds).items, kinds)
+        try:
+            rows = make_frame_of_rows(read_rows(rows, None, kinds).items, kinds)
+        except InputError as error:
+            raise InputError(str(error).replace("X=", "rows=", 1)) from None
     guard = load_guard(options.model)
     if kinds and guard is not None and options.risk is None and options.coverage is None:
         note("the guard of several kinds of columns is not exported: the file has no output outlier")

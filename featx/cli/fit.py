@@ -32,7 +32,7 @@ _FEATURES = ("layer", "pooling", "crop", "precision", "decode", "l2_normalize")
 #: Options of features and sources, which a dataset of embeddings has settled.
 _SETTLED = (
     *(*_FEATURES, "cache", "cache_folder"),
-    *("path_column", "target", "include", "exclude", "search", "max_ms", "max_mb"),
+    *("path_column", "text_column", "target", "include", "exclude", "search", "max_ms", "max_mb"),
 )
 
 EXAMPLE = (
@@ -238,13 +238,14 @@ def _open_continued(options: argparse.Namespace) -> FittedModel | None:
 def _make_extractor(options: argparse.Namespace) -> FeatureExtractor | TextExtractor:
     """Make the extractor that the options describe; a dataset has its own extractor and takes no feature options."""
     (source,) = options.source or (None,)
-    if options.text_column and not options.image_column:
+    stored = source if source is not None and is_dataset(source) else None
+    if options.text_column and not options.image_column and stored is None:
         if not options.search:
             return make_text_features(options)
         names = ("precision", "l2_normalize")  # named features are the only candidates
         given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
         return TextExtractor(**given, **running_parameters(options))
-    if source is None or not is_dataset(source):
+    if stored is None:
         if not options.search:
             return make_extractor(options)
         features = {"precision": options.precision, "l2_normalize": options.l2_normalize}
@@ -252,11 +253,11 @@ def _make_extractor(options: argparse.Namespace) -> FeatureExtractor | TextExtra
     for name in _SETTLED:
         if getattr(options, name) not in (None, False, []):
             raise InputError(
-                f"--{name.replace('_', '-')}: {source} holds embeddings, so this is settled; "
-                "leave the option out, or embed the images again with it"
+                f"--{name.replace('_', '-')}: {stored} holds embeddings, so this is settled; "
+                "leave the option out, or embed again with it"
             )
     backbones = options.backbone or [None]
-    return dataset.open(source).extractor(  # type: ignore[no-any-return]
+    return dataset.open(stored).extractor(  # type: ignore[no-any-return]
         backbone=backbones if len(backbones) > 1 else backbones[0], **running_parameters(options)
     )
 

@@ -50,6 +50,8 @@ def run(options: argparse.Namespace) -> None:
         raise InputError(f"-k {options.k}: expected a number of at least 1")
     if not options.image and not options.key and not options.text:
         raise InputError("no query: give IMAGE, --text TEXT, or --key KEY for a row of the dataset")
+    if options.text and options.key:
+        raise InputError("--text and --key: expected one kind of query, got both; run the command once for each")
     check_sheet_options(options)
     opened = dataset.open(options.dataset)
     if not opened.manifest.complete:

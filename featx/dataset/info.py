@@ -83,17 +83,17 @@ class DatasetInfo:
     generations: list[Generation]
 
     def __str__(self) -> str:
-        features = self.features
+        features, noun = self.features, f"{self.features.kind}s"
         identity = features.identity[:12] if isinstance(features.identity, str) else features.identity
         values = ", ".join(f"{name} {value}" for name, value in features.values.items())
         lines = [
-            f"{self.path}: {self.n_images} images, {self.n_ok} ok, {self.n_failed} failed",
+            f"{self.path}: {self.n_images} {noun}, {self.n_ok} ok, {self.n_failed} failed",
             f"  {features.n_features} features of {features.dtype}: {features.backbone} ({identity}), {values}",
             f"  {self.n_shards} of {self.n_planned_shards} shards, {self.n_bytes / 1e6:,.1f} MB, format {self.format}",
         ]
         for i, generation in enumerate(self.generations):
             replaced = f", {generation.n_replaced} of them replacing earlier rows" if generation.n_replaced else ""
-            lines.append(f"  generation {i}: {generation.n_images} images{replaced} of {' '.join(generation.sources)}")
+            lines.append(f"  generation {i}: {generation.n_images} {noun}{replaced} of {' '.join(generation.sources)}")
         return "\n".join(lines)
 
     def __repr__(self) -> str:

@@ -322,7 +322,7 @@ def convert_columns(pipeline: Any, frame: Any, tolerance: float, info: Mapping[s
     """
     kinds = find_columns(pipeline)
     if missing := [name for name in kinds if name not in getattr(frame, "columns", ())]:
-        raise InputError(f"rows=...: no column {missing[0]!r}; expected a DataFrame with {', '.join(kinds)}")
+        raise InputError(f"rows=...: no column {missing[0]!r}; expected a table with {', '.join(kinds)}")
     if taken := [name for name in kinds if name in _OUTPUTS]:
         raise ExportError(f"column {taken[0]!r}: an output of the file has this name; rename the column")
     frame, failures = _drop_missing_texts(frame, [name for name, kind in kinds.items() if kind == "text"])

@@ -377,7 +377,7 @@ def _read_doubts(guard: Guard | None, risk: float | None, coverage: float | None
     if guard is None:
         asked = [f"{name}={value!r}" for name, value in (("risk", risk), ("coverage", coverage)) if value is not None]
         if asked:
-            raise InputError(f"{asked[0]}: needs the guard of the pipeline; featx.fit makes one of 50 images and more")
+            raise InputError(f"{asked[0]}: needs the guard of the pipeline; featx.fit makes one of 50 inputs and more")
         return None
     guard.check_promises(risk=risk, coverage=coverage)
     return Doubts(guard, risk, coverage)

@@ -159,7 +159,9 @@ def label_next(model: Any, pool: Any, n: int = 50, *, random_state: int = 0, eve
     events = events or Events()
     opened = open_model(model)
     opened.require_single("images are ranked for")
-    opened.require_images("label_next")
+    opened.require_images(
+        f"only images are chosen for labelling; label the {opened.kind}s with the lowest probability of predict first"
+    )
     if not hasattr(opened.head, "predict_proba"):
         raise InputError(f"model={opened.name}: has no probabilities; fit a classifier with them")
     inputs = read_inputs(pool, remembered=opened.info)

@@ -55,7 +55,7 @@ def open_earlier(given: Mapping[str, Any]) -> FittedModel:
     """Open the model to continue, and refuse parameters of `featx.fit` that it has settled."""
     earlier = open_model(given["continue_from"])
     earlier.require_single("continue_from takes a model of")
-    earlier.require_images("continue_from")
+    earlier.require_images("only a model of images is continued; fit again on the old and the new inputs together")
     refuse("continue_from", given, model=earlier.name)
     if "private" in earlier.info:
         raise InputError(f"continue_from: {earlier.name} is private; fit all images with private=EPSILON instead")

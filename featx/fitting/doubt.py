@@ -53,8 +53,8 @@ class Doubt:
         first = f"{name}={getattr(self, name)!r}"
         if guard is None:
             raise InputError(
-                f"{first}: {model.name} has no guard; featx.fit makes one of 50 images and more if it estimates the "
-                "head, and featx.Guard.fit makes one from features and left-out answers"
+                f"{first}: {model.name} has no guard; featx.fit makes one of 50 {model.kind}s and more if it "
+                "estimates the head, and featx.Guard.fit makes one from features and left-out answers"
             )
         promises = (("risk", self.risk), ("coverage", self.coverage))
         promise = next((f"{name}={value!r}" for name, value in promises if value is not None), None)
@@ -92,8 +92,8 @@ def predict_guarded(
         probabilities = answer.numbers if answer.name == "probabilities" else None
         changes["restandardized"] = len(features)
         events.note(
-            f"the features of these {len(features)} images were given the mean and the deviation that they had at the "
-            "fit: this helps if all images changed alike, and hurts if the shares of the classes moved"
+            f"the features of these {len(features)} {model.kind}s were given the mean and the deviation that they had "
+            f"at the fit: this helps if all {model.kind}s changed alike, and hurts if the shares of the classes moved"
         )
     else:
         labels, probabilities = model.predict(embeddings)
@@ -111,7 +111,7 @@ def predict_guarded(
     compares = not is_fit and not changes and len(checked.outlier) >= MIN_SET_IMAGES
     if compares and guard.detect_shift(checked.outlier, answers) < SHIFT_LEVEL:
         events.note(
-            "as a set, these images differ from those of the fit: no bound, set or interval is promised for them, "
+            f"as a set, these {model.kind}s differ from those of the fit: no bound, set or interval is promised, "
             "and answers may be worse; featx shift says by how much and what would help"
         )
     return labels, probabilities, checked, changes

@@ -342,7 +342,7 @@ def divide(
         try:
             return list(splitter.split(X, y, joined)), False
         except ValueError as error:
-            raise InputError(f"cv={cv!r}: cannot divide {len(y)} images ({error})") from None
+            raise InputError(f"cv={cv!r}: cannot divide {len(y)} rows ({error})") from None
     n_folds = count_folds(task, y, cv or _MAX_FOLDS)
     folds, together = make_folds(task, y, join_groups(duplicates, groups), n_folds=n_folds)
     if groups is None or together:
@@ -353,6 +353,6 @@ def divide(
     if not together:
         raise InputError(
             f"groups: {len(np.unique(groups))} groups cannot be divided into {n_folds} folds that each leave enough "
-            "images of every class to fit on; use fewer folds or fit without an estimate"
+            "of every class to fit on; use fewer folds or fit without an estimate"
         )
     return folds, False

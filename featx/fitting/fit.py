@@ -21,7 +21,7 @@ from featx.fitting.private import check_private, fit_private
 from featx.fitting.refusals import refuse, refuse_budget
 from featx.fitting.result import FitResult
 from featx.fitting.single import fit_single
-from featx.fitting.texts import check_texts, choose_text_extractor, choose_text_model
+from featx.fitting.texts import check_texts, choose_text_extractor, choose_text_model, find_stored_extractor
 from featx.fitting.tuned import adapt
 from featx.fitting.zero_shot import ClassNames, check_zero_shot, fit_names
 from featx.text import TextExtractor
@@ -208,6 +208,8 @@ def fit(
         raise InputError(
             f"combine_images={combine_images!r}: is for several columns of images; name them in image_column"
         )
+    if extractor is None:
+        extractor = find_stored_extractor(X)
     kind = "text" if text_column is not None else getattr(extractor, "kind", "image")
     if kind == "text":
         extractor = choose_text_extractor(extractor, search is not None)
@@ -268,7 +270,7 @@ def fit(
         return adapt(result, settings, **written, events=events)
     if inputs.text_column is None or head is not None or class_weight is not None or not estimate:
         return result
-    return choose_text_model(result, inputs.text_column, fitted.values, fitted.groups, events)
+    return choose_text_model(result, inputs, fitted.values, fitted.groups, events)
 
 
 class _NoteList(Events):

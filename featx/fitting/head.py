@@ -53,7 +53,7 @@ def choose_head(head: str | None, task: str, y: Labels, log_target: bool, weight
     usual = DEFAULT_HEADS[task]
     if head is None and chosen.name != usual:
         events.note(
-            f"{len(y)} images of {n_classes} classes: head {chosen.name} is used, {usual} would take many minutes"
+            f"{len(y)} labels of {n_classes} classes: head {chosen.name} is used, {usual} would take many minutes"
         )
     return chosen
 
@@ -93,7 +93,7 @@ class ChosenHead:
         if not names:
             able = ", ".join(name for name in HEADS if has_class_weight(name))
             raise InputError(
-                f"class_weight={self.class_weight!r}: the head {self.name} weighs all images alike; choose {able}"
+                f"class_weight={self.class_weight!r}: the head {self.name} weighs all classes alike; choose {able}"
             )
         return made.set_params(**dict.fromkeys(names, self.class_weight))
 

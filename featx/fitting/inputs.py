@@ -45,12 +45,13 @@ def read_inputs(
 ) -> Inputs:
     """Read a source, or images and their targets; an image may have several targets.
 
-    With ``kind="text"``, X is a table with a column of texts, or a list of texts.
+    With ``kind="text"``, X is a table with a column of texts, a list of texts, or a dataset of their embeddings.
 
     Paths without ``y`` are a source; a list of other items is a list of images. ``need_target`` raises unless the
     images have labels. ``remembered`` holds the columns to use for a table if none is named.
     """
     remembered = remembered or {}
+    is_stored = isinstance(X, Dataset) or (y is None and isinstance(X, (str, os.PathLike)) and is_dataset(X))
     if separator is not None and (not isinstance(separator, str) or not separator.strip("\\ ")):
         raise InputError(f"separator={separator!r}: expected a sign such as '|'")
     if need_target and target is None and y is None:
@@ -66,17 +67,18 @@ def read_inputs(
                 raise InputError(f"separator={separator!r}: for one column of labels, and target names {len(columns)}")
             if y is not None:
                 raise InputError(f"target={list(columns)!r}: y holds the targets already; leave one of them out")
-        if len(columns) > 1 and kind == "image":
+        if len(columns) > 1 and (is_stored or kind == "image"):
             given = {"path_column": path_column, "include": include, "exclude": exclude}
             return _read_columns(X, columns, given, remembered)
         target = columns[0] if len(columns) == 1 else columns
     options: dict[str, Any] = {"path_column": path_column, "target": target, "include": include, "exclude": exclude}
-    if kind == "text" and not isinstance(X, Dataset):
-        options["separator"] = separator
-        return _read_texts(X, y, options, text_column or (remembered or {}).get("text_column"), need_target, remembered)
-    if isinstance(X, Dataset) or (y is None and isinstance(X, (str, os.PathLike)) and is_dataset(X)):
-        _refuse_options(options, "a dataset of embeddings has no columns and no files to choose from")
+    if is_stored:
+        settled = {**options, "text_column": text_column}
+        _refuse_options(settled, "a dataset of embeddings has no columns and no files to choose from")
         return _read_dataset(X if isinstance(X, Dataset) else Dataset(X), y, separator)
+    if kind == "text":
+        options["separator"] = separator
+        return _read_texts(X, y, options, text_column or remembered.get("text_column"), need_target, remembered)
     if y is None and is_source(X):
         sources = [os.fspath(X)] if isinstance(X, (str, os.PathLike)) else [os.fspath(one) for one in X]
         if remembered and len(sources) == 1 and sources[0].lower().endswith(TABLE_SUFFIXES):
@@ -208,7 +210,8 @@ def read_rows(
     if isinstance(X, (str, os.PathLike)):
         where = os.fspath(X)
         if not where.lower().endswith(TABLE_SUFFIXES):
-            raise InputError(f"X={where!r}: expected a table ({', '.join(TABLE_SUFFIXES)}) or a list of texts")
+            texts = " or a list of texts" if list(kinds.values()) == ["text"] else ""
+            raise InputError(f"X={where!r}: expected a table ({', '.join(TABLE_SUFFIXES)}){texts}")
         if y is not None:
             raise InputError(f"X={where!r}: a table has labels of its own; omit y and set target=NAME")
         options: dict[str, Any] = {"target": named[0] if named else target, "need_target": need_target}
@@ -297,16 +300,16 @@ def _refuse_options(options: Mapping[str, Any], reason: str) -> None:
 
 
 def _read_dataset(dataset: Dataset, y: Any, separator: str | None) -> Inputs:
-    folder, notes = str(dataset.folder), []
+    folder, kind, notes = str(dataset.folder), dataset.manifest.features.kind, []
     if any(counts is None for counts in dataset.manifest.counts):
         notes.append(f"{folder}: is not complete; featx embed continues it")
     if n_failed := sum(1 for _ in dataset.failures()):
-        images = "image has no embedding and is" if n_failed == 1 else "images have no embedding and are"
-        notes.append(f"{n_failed} {images} left out; featx dataset info {folder} names the reasons")
+        told = f"{kind} has no embedding and is" if n_failed == 1 else f"{kind}s have no embedding and are"
+        notes.append(f"{n_failed} {told} left out; featx dataset info {folder} names the reasons")
     if not len(dataset) and n_failed:
-        raise InputError(f"{folder}: no image could be read; featx dataset info {folder} names the reasons")
+        raise InputError(f"{folder}: no {kind} could be read; featx dataset info {folder} names the reasons")
     if not len(dataset):
-        raise InputError(f"{folder}: holds no image yet; featx embed continues it")
+        raise InputError(f"{folder}: holds no {kind} yet; featx embed continues it")
     labels, outputs = (dataset.y, None) if y is None else read_targets(y, separator)
     if y is None and separator is not None:
         outputs = Outputs(separator=separator)
@@ -321,7 +324,8 @@ def _read_dataset(dataset: Dataset, y: Any, separator: str | None) -> Inputs:
         folder,
         labels=labels,
         is_array=y is not None,
-        path_column=path_column,
+        path_column=path_column if kind == "image" else None,
+        text_column=path_column if kind == "text" else None,
         target_column=target_column,
         notes=tuple(notes),
         dataset=dataset,

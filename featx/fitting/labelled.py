@@ -24,6 +24,7 @@ from featx.sources import Listing
 from featx.sources.labels import read_target
 from featx.sources.opening import open_sources
 from featx.sources.table import Table
+from featx.sources.texts import open_texts
 
 __all__ = ["Inputs", "join_inputs", "read_dataset_column"]
 
@@ -85,9 +86,7 @@ class Inputs:
     def read_labels(self, task: str | None, *, log_target: bool = False) -> tuple[str, npt.NDArray[Any]]:
         """Decide between classes and numbers, and return the labels that are not missing."""
         if self.outputs is not None:
-            raise InputError(
-                f"{self.where}: got several targets per image, expected one class or number per image; name one target"
-            )
+            raise InputError(f"{self.where}: got several targets, expected a single class or number; name one target")
         labelled = self._find_labelled()
         if self.is_array:
             values = narrow(self.labels[labelled])
@@ -215,9 +214,14 @@ def join_inputs(parts: Sequence[Inputs]) -> Inputs:
 def read_dataset_column(dataset: Dataset, name: str) -> dict[str, list[Any]]:
     """Read a column of the tables that a dataset was made from, in the order of its rows; empty if they have none."""
     values: dict[str, Any] = {}
+    is_text = dataset.manifest.features.kind == "text"
     for generation in dataset.manifest.generations:
-        columns: dict[str, Any] = {"path_column": generation.path_column, "target": generation.target}
-        for source, prefix in zip(open_sources(generation.sources, **columns), generation.key_prefixes, strict=False):
+        path_column, target = generation.path_column, generation.target
+        if is_text and path_column is not None:
+            opened = open_texts(generation.sources, text_column=path_column, target=target)
+        else:
+            opened = open_sources(generation.sources, path_column=path_column, target=target)
+        for source, prefix in zip(opened, generation.key_prefixes, strict=False):
             if isinstance(source, Table) and name in (held := source.read_columns()):
                 keys = (prefix + entry.key for entry in source.entries(with_state=False))
                 values |= zip(keys, held[name], strict=True)

@@ -114,16 +114,16 @@ def _find(where: str, corrections: Mapping[str, tuple[str, Any]], names: list[st
         hits = next((places[key] for key in (os.path.realpath(name), name, *_ends(name)) if key in places), [])
         if len(hits) > 1:
             shown = ", ".join(names[i] for i in hits[:_MAX_NAMED])
-            raise InputError(f"{at}: {name} is the name of {len(hits)} images ({shown}); write the whole path")
+            raise InputError(f"{at}: {name} is the name of {len(hits)} inputs ({shown}); write the whole path")
         if not hits:
             n_parts = name.count("/") + 1
             known = ["/".join(one.replace(os.sep, "/").split("/")[-n_parts:]) for one in names[:_MAX_COMPARED]]
             raise InputError(
-                f"{at}: {name} is no image of the source, whose first is {names[0]}; "
+                f"{at}: {name} is not in the source, whose first name is {names[0]}; "
                 f"{suggest(name, known)}correct the name, or remove the row"
             )
         if hits[0] in found:
-            raise InputError(f"{at}: {name} is the image of {found[hits[0]][0]}; keep one row")
+            raise InputError(f"{at}: {name} is the same as {found[hits[0]][0]}; keep one row")
         found[hits[0]] = (at, label)
     return found
 

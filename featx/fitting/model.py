@@ -79,11 +79,11 @@ class FittedModel:
         return str(self.info.get("separator") or "|")
 
     def require_single(self, what: str) -> None:
-        """Raise InputError if the model predicts several labels or numbers per image."""
+        """Raise InputError if the model predicts several labels or numbers per input."""
         if self.names is not None:
             kind = "labels" if self.is_multilabel else "numbers"
             raise InputError(
-                f"{self.name}: predicts {len(self.names)} {kind} per image; {what} one class or number per image"
+                f"{self.name}: predicts {len(self.names)} {kind} per {self.kind}; {what} one class or number"
             )
 
     @property
@@ -103,10 +103,10 @@ class FittedModel:
         extractor = self.extractor
         return repr((extractor.backbone_identity_, extractor.value_parameters_, extractor.precision))
 
-    def require_images(self, what: str) -> None:
-        """Raise InputError if the model takes texts or rows, for a function that works on images."""
-        if getattr(self.extractor, "kind", "image") != "image":
-            raise InputError(f"{self.name}: does not take images, and {what} needs them; use predict or evaluate")
+    def require_images(self, reason: str) -> None:
+        """Raise InputError with the reason if the model takes texts or rows, for a function that works on images."""
+        if self.kind != "image":
+            raise InputError(f"{self.name}: takes {self.kind}s; {reason}")
 
     def read_inputs(self, X: Any, y: Any = None, **options: Any) -> Inputs:
         """Read a source, or images or texts, in this model's form; see `featx.fitting.inputs.read_inputs`."""

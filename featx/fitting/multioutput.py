@@ -120,7 +120,8 @@ def fit_several(
     if check.estimate and len(folds) > 1:
         estimated = estimate_several(make, X, target, folds, joined, how, further, events)
     elif check.estimate:
-        events.note("too few images or groups to estimate the head; evaluate the model on other images")
+        noun = f"{extractor.kind}s"
+        events.note(f"too few {noun} or groups to estimate the head; evaluate the model on other {noun}")
     fitted = None if estimated is None else estimated.head
     if fitted is None:
         fitted = make(_N_FOLDS)
@@ -156,6 +157,7 @@ def fit_several(
             "path_column": inputs.path_column,
             "target_column": inputs.target_column,
             **({"text_column": inputs.text_column} if inputs.text_column else {}),
+            **({"kind": extractor.kind} if extractor.kind != "image" else {}),
             **describe_outputs(inputs),
             "n": n,
             **count_several(target),

@@ -20,9 +20,9 @@ _REFUSALS: dict[str, tuple[str, str]] = {
     "columns": (
         "search max_ms max_mb continue_from tune private delta views class_weight labels path_column include exclude "
         "head",
-        "{name}={value!r}: not for several kinds of columns; leave it out",
+        "{shown}: not for several kinds of columns; leave it out",
     ),
-    "texts": ("continue_from private views", "{name}: not for texts so far; leave it out"),
+    "texts": ("continue_from private views", "{shown}: {reason}"),
     "private": (
         "search class_weight continue_from cv separator order log_target tune views",
         "{shown}: not with private={private:g}, because {reason}; leave it out",
@@ -33,23 +33,25 @@ _REFUSALS: dict[str, tuple[str, str]] = {
     ),
     "continue_from": (
         "search extractor",
-        "{name}: the features of {model} are taken over, so this is settled; leave it out",
+        "{shown}: the features of {model} are taken over, so this is settled; leave it out",
     ),
     "several": (
         "continue_from order tune",
-        "{name}={value!r}: {reason}; leave it out, or fit one target",
+        "{shown}: {reason}; leave it out, or fit one target",
     ),
 }
 _REASONS = {
+    ("texts", "continue_from"): "a model of texts is fitted on all texts together; pass the old and the new ones",
+    ("texts", "private"): "the promise of a private fit is for images; leave it out",
+    ("texts", "views"): "texts have no views; leave it out",
     ("private", "search"): "a search looks at the images many times",
     ("private", "class_weight"): "the counts of the classes are not released",
     ("private", "continue_from"): "a second fit on the same images spends the budget again",
     ("private", "cv"): "an estimate from the images is a release of its own; measure it with evaluate on other images",
     ("private", "log_target"): "only classes have sums to release",
-    ("several", "continue_from"): "a model of several targets per image is fitted from all images together; pass all "
-    "of them",
-    ("several", "tune"): "a network is tuned on one class or number per image",
-    ("several", "order"): "several targets per image have no order",
+    ("several", "continue_from"): "a model of several targets is fitted on everything together; pass all of it",
+    ("several", "tune"): "a network is tuned on a single class or number",
+    ("several", "order"): "several targets have no order",
 }
 _ANY_REASON = "it would release more about the images"
 
@@ -71,15 +73,21 @@ def refuse(kind: str, given: Mapping[str, Any], **facts: Any) -> None:
     >>> refuse("texts", {"continue_from": None, "views": 6})
     Traceback (most recent call last):
         ...
-    featx.errors.InputError: views: not for texts so far; leave it out
+    featx.errors.InputError: views=6: texts have no views; leave it out
     """
     names, message = _REFUSALS[kind]
     for name in names.split():
         value = given.get(name)
         if _is_asked(name, value):
-            shown = f"{name}={value!r}" if isinstance(value, (str, Real)) else name
             reason = _REASONS.get((kind, name), _ANY_REASON)
-            raise InputError(message.format(name=name, value=value, shown=shown, reason=reason, **facts))
+            raise InputError(message.format(shown=_show(name, value), reason=reason, **facts))
+
+
+def _show(name: str, value: Any) -> str:
+    """Return a parameter with its value in a form that the command line translates, without long values."""
+    if isinstance(value, (str, Real, list, tuple)):
+        return f"{name}={value!r}"
+    return f"{name}=..." if isinstance(value, Mapping) else name
 
 
 def _is_asked(name: str, value: Any) -> bool:

@@ -237,7 +237,7 @@ class FitResult:
 
     def __str__(self) -> str:
         noun = name_inputs(self.info)
-        what = f"{noun}s" if self.device or noun == "row" else "embeddings"
+        what = f"{noun}s" if self.device or not self._has_extractor else "embeddings"
         where = f"{f' ({self.device})' if self.device else ''}, {self.n_images} {what}"
         lines = [f"{self.head} on {self._backbone}{where}, {_describe_target(self.info)}"]
         lines += [f"  chosen: {self.reason}"] if self.reason else []
@@ -274,8 +274,9 @@ class FitResult:
     @property
     def _backbone(self) -> Any:
         if not self._has_extractor:
-            is_words = self.head == "words"
-            return "TF-IDF" if is_words else "several kinds of columns"
+            if name_inputs(self.info) == "text":
+                return "TF-IDF" if self.head == "words" else "TF-IDF and a text encoder"
+            return "TF-IDF" if self.head == "words" else "several kinds of columns"
         backbone = self.pipeline[0].backbone
         return os.path.basename(backbone) if self.tuning else backbone
 

@@ -37,12 +37,12 @@ class RowExtractor:
     only its row.
     """
 
-    kind = "row"
     precision = None
 
     def __init__(self, estimator: Any, kinds: Mapping[str, str], guard: Guard | None = None) -> None:
         self.estimator = estimator
         self.kinds = dict(kinds)
+        self.kind = "text" if list(kinds.values()) == ["text"] else "row"  # the word for an input
         self.guard = guard
         self.backbone_identity_ = id(estimator)
         self.value_parameters_: dict[str, Any] = {}

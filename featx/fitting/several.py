@@ -24,7 +24,7 @@ def read_truth(model: FittedModel, inputs: Inputs) -> npt.NDArray[Any]:
     if inputs.outputs is None:
         kind = "labels" if model.is_multilabel else "numbers"
         raise InputError(
-            f"{inputs.where}: got one target per image; {model.name} predicts {len(model.names)} {kind}; name their "
+            f"{inputs.where}: got a single target; {model.name} predicts {len(model.names)} {kind}; name their "
             'columns as target, or the separator of several labels: separator="|"'
         )
     return match_columns(inputs.read_several(model.task), model.names, inputs.where)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from featx._events import Events
 from featx._results import format_html, format_metric, make_frame
 from featx._text import printable
-from featx.errors import Failure, ImageError, InputError
+from featx.errors import Failure, ImageError, InputError, TextError
 from featx.extractor import FeatureExtractor
 from featx.fitting.continuation import was_fitted_on
 from featx.fitting.embeddings import Embeddings
@@ -283,15 +283,15 @@ def shift(
         found = opened.guard
         if found is None:
             raise InputError(
-                f"{opened.name}: has no guard to compare with; fit it again (at least 50 images), or compare with "
-                "the images that it was fitted on: featx shift FOLDER NEW"
+                f"{opened.name}: has no guard to compare with; fit it again on at least 50 {opened.kind}s"
+                + (", or compare with the images of the fit: featx shift FOLDER NEW" if opened.kind == "image" else "")
             )
         found.check_pipeline(opened.name, opened.n_guarded, opened.head)
         inputs = opened.read_inputs(X, text_column=text_column, **options)
         if was_fitted_on(opened.info, X, include, exclude):
             raise InputError(
-                f"{inputs.where}: {opened.name} was fitted on it, and only images that it has not seen can be compared "
-                "with the fit; name the new images alone, such as by a glob"
+                f"{inputs.where}: {opened.name} was fitted on it, and only {opened.kind}s that it has not seen can be "
+                f"compared with the fit; name the new {opened.kind}s alone"
             )
         embeddings = _embed(inputs, opened.extractor, events)
         return _compare_with_fit(opened, found, inputs, embeddings, alpha)
@@ -317,10 +317,10 @@ def _embed(inputs: Inputs, extractor: FeatureExtractor, events: Events) -> Embed
         events.note(text)
     embeddings = inputs.embed(np.arange(len(inputs)), extractor, events)
     if not len(embeddings.positions):
-        raise ImageError(embeddings.failures[0])
+        raise (ImageError if extractor.kind == "image" else TextError)(embeddings.failures[0])
     if len(embeddings.positions) < MIN_SET_IMAGES:
         n = len(embeddings.positions)
-        told = "1 image is" if n == 1 else f"{n} images are"
+        told = f"1 {extractor.kind} is" if n == 1 else f"{n} {extractor.kind}s are"
         events.note(f"{inputs.where}: {told} few; below {MIN_SET_IMAGES}, only large shifts show")
     return embeddings
 
@@ -357,24 +357,24 @@ def _compare_with_fit(model: FittedModel, guard: Guard, inputs: Inputs, embeddin
 
 
 def _compare_sets(old: Inputs, new: Inputs, extractor: FeatureExtractor, alpha: float, events: Events) -> Shift:
-    parts = [_embed(inputs, extractor, events) for inputs in (old, new)]
+    parts, noun = [_embed(inputs, extractor, events) for inputs in (old, new)], extractor.kind
     if failures := parts[0].failures:
-        told = "1 image" if len(failures) == 1 else f"{len(failures)} images"
+        told = f"1 {noun}" if len(failures) == 1 else f"{len(failures)} {noun}s"
         first = f"{failures[0].source}: {failures[0].reason}"
         events.note(f"{old.where}: {told} could not be read and left out; the first: {first}")
     for inputs, part in zip((old, new), parts, strict=True):
         if len(part.positions) < 2:
-            raise InputError(f"{inputs.where}: one image; a comparison of two sets needs at least two of each")
+            raise InputError(f"{inputs.where}: one {noun}; a comparison of two sets needs at least two of each")
     rng = np.random.default_rng(0)
     sampled = []
     for inputs, part in zip((old, new), parts, strict=True):
         if (n := len(part.positions)) > _MAX_IMAGES:
-            events.note(f"{inputs.where}: a sample of {_MAX_IMAGES} of {n} images is compared")
+            events.note(f"{inputs.where}: a sample of {_MAX_IMAGES} of {n} {noun}s is compared")
             part = part.only(np.sort(rng.choice(part.positions, _MAX_IMAGES, replace=False)))
         sampled.append(part)
     found = separate(sampled[0].take(), sampled[1].take())
     is_shifted = found.p_value < alpha
-    advice = ("Look at the most changed images; label some of them and fit again with both sets.",)
+    advice = (f"Look at the most changed {noun}s; label some of them and fit again with both sets.",)
     return Shift(
         reference=old.where,
         n_images=len(sampled[1].positions),
@@ -387,7 +387,8 @@ def _compare_sets(old: Inputs, new: Inputs, extractor: FeatureExtractor, alpha: 
         images_changed=is_shifted,
         shares_moved=False,
         advice=advice if is_shifted else (),
-        **_rank(new, sampled[1], np.argsort(-found.scores, kind="stable"), found.scores, None),
+        noun=noun,
+        **_rank(new, sampled[1], np.argsort(-found.scores, kind="stable"), found.scores, None, noun == "image"),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from featx._optional import import_optional
 from featx._results import format_metric
 from featx.backbones import open_backbone
 from featx.backbones.file import require_text
+from featx.dataset import Dataset
 from featx.errors import BackboneError, InputError
 from featx.fitting.continuation import has_log_target
 from featx.fitting.doubt import fit_guard
@@ -27,9 +29,17 @@ from featx.guard import Guard, KindCells
 from featx.heads import OutOfFold
 from featx.pipelines import find_vectorizers
 from featx.recipes.text import TEXT_ENCODERS
+from featx.sources import is_dataset
 from featx.text import TextExtractor
 
-__all__ = ["check_texts", "choose_text_extractor", "choose_text_model", "list_languages", "make_text_extractor"]
+__all__ = [
+    "check_texts",
+    "choose_text_extractor",
+    "choose_text_model",
+    "find_stored_extractor",
+    "list_languages",
+    "make_text_extractor",
+]
 
 #: Number of last blocks of an encoder whose features are put side by side.
 _N_BLOCKS = 3
@@ -73,6 +83,14 @@ def make_text_extractor(backbone: Any = None, **parameters: Any) -> TextExtracto
     return extractor.set_params(layer=blocks[-_N_BLOCKS:] or None)  # type: ignore[no-any-return]
 
 
+def find_stored_extractor(X: Any) -> TextExtractor | None:
+    """Return the extractor of a dataset of texts, or of the path of such a dataset; None for any other X."""
+    if isinstance(X, (str, os.PathLike)) and is_dataset(X):
+        X = Dataset(X)
+    is_text = isinstance(X, Dataset) and X.manifest.features.kind == "text"
+    return X.extractor() if is_text else None
+
+
 def choose_text_extractor(extractor: Any, has_search: bool) -> Any:
     """Return the extractor of a fit on texts; a search chooses blocks by itself."""
     extractor = extractor or (TextExtractor() if has_search else make_text_extractor())
@@ -106,7 +124,7 @@ def list_languages(extractor: Any) -> list[str]:
 
 
 def choose_text_model(
-    encoded: FitResult, column: str, values: npt.NDArray[Any], groups: npt.NDArray[Any] | None, events: Events
+    encoded: FitResult, inputs: Inputs, values: npt.NDArray[Any], groups: npt.NDArray[Any] | None, events: Events
 ) -> FitResult:
     """Return the fit of words (TF-IDF), of the encoder, or of both, whichever is best on left-out texts.
 
@@ -119,8 +137,8 @@ def choose_text_model(
     ----------
     encoded : FitResult
         The fit of the encoder, with its answers for left-out texts.
-    column : str
-        Name of the column of texts.
+    inputs : Inputs
+        A column of texts, or a dataset of its embeddings, for which the encoder is taken.
     values : ndarray, shape (n_texts,) or (n_texts, n_outputs)
         Classes or numbers; several labels as 0 and 1, or several numbers.
     groups : ndarray, shape (n_texts,), or None
@@ -130,11 +148,15 @@ def choose_text_model(
     """
     encoder_answers, images, task = encoded.out_of_fold, encoded.images, encoded.task
     is_probable = encoder_answers is not None and (task == "regression" or encoder_answers.probabilities is not None)
+    if inputs.dataset is not None:
+        events.note(f"words (TF-IDF) were not measured, because {inputs.where} holds embeddings and no texts")
+        return encoded
     if encoder_answers is None or images is None or images.items is None or not is_probable:
         events.note("words (TF-IDF) were not measured, because there are no answers for left-out texts to compare with")
         return encoded
     extractor, head = encoded.pipeline[0], encoded.pipeline[-1]
     log_target = has_log_target(head)
+    column = str(inputs.text_column)
     frame = import_optional("pandas", "pandas").DataFrame({column: np.array(images.items, object)})
     folds = [
         (

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featx._events import Events
+from featx._text import join_first
 from featx.errors import InputError
 from featx.fitting.doubt import fit_guard
 from featx.fitting.estimate import score_out_of_fold
@@ -46,6 +47,10 @@ def adapt(
 ) -> FitResult:
     """Tune the network on the images or texts of a fit; return the frozen or the tuned result, whichever is better."""
     problem = _state_problem(frozen, log_target)
+    if frozen.failures:  # before the long work
+        kind, n = problem.extractor.kind, len(frozen.failures)
+        named = join_first([f"{one.source} ({one.reason})" for one in frozen.failures])
+        events.note(f"{n} {kind if n == 1 else f'{kind}s'} could not be read, and no network is tuned on them: {named}")
     with keep_activations(settings) as settings:
         strategy, networks = choose_strategy(problem, settings, events)
         if strategy.chosen is None:
@@ -97,7 +102,7 @@ def _state_problem(frozen: FitResult, log_target: bool) -> Problem:
     if found.classes is not None and found.probabilities is None:
         raise InputError(f"head={frozen.head!r}: has no probabilities to compare with")
     if sorted(found.rows.tolist()) != list(range(len(images.names))):
-        raise InputError("cv: tuning needs folds that leave out each image once, such as those of a number")
+        raise InputError("cv: tuning needs folds that leave out each input once, such as those of a number")
     y = np.empty(len(images.names), found.y.dtype)
     y[found.rows] = found.y
     if log_target:

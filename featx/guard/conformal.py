@@ -43,14 +43,14 @@ class Sets:
         if not per_class:
             limit = find_quantile(self.scores, self.counts, coverage)
             if limit is None:
-                raise InputError(_explain(coverage, f"{int(self.counts.sum())} images", needed))
+                raise InputError(_explain(coverage, f"{int(self.counts.sum())} left-out answers", needed))
             return np.full(len(self.scores), limit)
         limits_of_classes = [find_quantile(*row, coverage) for row in zip(self.scores, self.counts, strict=True)]
         limits = [limit for limit in limits_of_classes if limit is not None]
         if len(limits) < len(limits_of_classes):
             rarest = int(self.counts.sum(axis=1).argmin())
             n = int(self.counts[rarest].sum())
-            what = f"per_class=True: {n} images of {classes[rarest]!r}"
+            what = f"per_class=True: {n} left-out answers of {classes[rarest]!r}"
             raise InputError(f"{_explain(coverage, what, needed)} of each class; or use sets for all classes together")
         return np.asarray(limits)
 
@@ -108,7 +108,7 @@ class Intervals:
         """Return half the width of an interval per expected error."""
         factor = find_quantile(self.scores, self.counts, coverage)
         if factor is None:
-            raise InputError(_explain(coverage, f"{int(self.counts.sum())} images", count_needed(coverage)))
+            raise InputError(_explain(coverage, f"{int(self.counts.sum())} left-out answers", count_needed(coverage)))
         return factor
 
 
@@ -118,7 +118,7 @@ def count_needed(coverage: float) -> int:
 
 
 def _explain(coverage: float, what: str, needed: int) -> str:
-    return f"coverage={coverage:g}: {what} cannot promise it; at least {needed} images are needed"
+    return f"coverage={coverage:g}: {what} cannot promise it; at least {needed} are needed"
 
 
 def fit_sets(probabilities: npt.NDArray[Any], codes: npt.NDArray[np.intp]) -> Sets:

@@ -370,7 +370,7 @@ class Guard(GuardParts):
         matrix = self._check(features)
         if len(matrix) < MIN_NEW_IMAGES:
             raise InputError(
-                f"restandardize=True: {len(matrix)} images are too few for a mean and a deviation of each feature; at "
+                f"restandardize=True: {len(matrix)} rows are too few for a mean and a deviation of each feature; at "
                 f"least {MIN_NEW_IMAGES} are needed"
             )
         if isinstance(self.outliers, KindOutliers):

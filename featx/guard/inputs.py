@@ -23,7 +23,7 @@ def check_features(features: npt.ArrayLike) -> npt.NDArray[Any]:
     if matrix.ndim != 2 or matrix.dtype.kind not in "fiu" or not matrix.shape[1]:
         raise InputError(f"features of shape {matrix.shape} and {matrix.dtype}: expected numbers of two dimensions")
     if not np.isfinite(matrix).all():
-        raise InputError("features: NaN or infinite; leave out the images that could not be read")
+        raise InputError("features: NaN or infinite; leave out the rows that could not be read")
     return matrix
 
 

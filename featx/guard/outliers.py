@@ -201,7 +201,7 @@ def fit_tuned_outliers(
         scalings.append(fit_scaling(fold.left_out_features))
         sizes.append(len(places))
     if final is None or np.isnan(to_classes).any():
-        raise InputError("folds: they do not leave out each image that out_of_fold has an answer for")
+        raise InputError("folds: they do not leave out each row that out_of_fold has an answer for")
     outliers, p_values = _keep_distances(final, to_classes, calibrates)
     return outliers, coordinates, to_classes, p_values, join_scalings(scalings, sizes)
 

@@ -85,8 +85,8 @@ class GuardParts:
     def _lack(self) -> str:
         if not self.is_single:
             return (
-                "the guard of several targets per image knows outliers only; bounds, sets, intervals and class shares "
-                "are for one class or number per image"
+                "the guard of several targets knows outliers only; bounds, sets, intervals and class shares are for a "
+                "single class or number"
             )
         if self.classes is None:
             return "the guard of a regression has no probabilities"

@@ -52,12 +52,13 @@ class Risk:
     def _explain(self, risk: float) -> str:
         """Return the reason why a bound cannot be promised, with the number of images that it needs."""
         n = self.n_images
-        text = f"risk={risk:g}: {n} images cannot promise an error below {risk:.3g} with {CONFIDENCE:.0%} confidence: "
+        promise = f"an error below {risk:.3g} with {CONFIDENCE:.0%} confidence"
+        text = f"risk={risk:g}: {n} left-out answers cannot promise {promise}: "
         needed = _count_needed(risk, 1.0, 0.0)
         if needed > n:
             return (
                 f"{text}even if the answers to all {n} were right, it could be {_bound(n, 0, n):.3g}; "
-                f"at least {needed} images are needed"
+                f"at least {needed} are needed"
             )
         n_best = _MAX_IMAGES + 1
         for answered, wrong in zip(self.answered.tolist(), self.wrong.tolist(), strict=True):
@@ -69,7 +70,7 @@ class Risk:
             reason = f"{n_wrong} of the {n_surest} surest answers {'is' if n_wrong == 1 else 'are'} wrong"
             reason = reason if n_surest > 1 else "the surest answer is wrong"
             return f"{text}{reason}; fit a better head, or raise risk"
-        return f"{text}with answers as good as these, at least {n_best} images are needed"
+        return f"{text}with answers as good as these, at least {n_best} are needed"
 
 
 def fit_risk(confidence: npt.NDArray[Any], right: npt.NDArray[np.bool_], is_outlier: npt.NDArray[np.bool_]) -> Risk:

@@ -209,7 +209,7 @@ def load(path: str | os.PathLike[str], *, backbone: BackboneArgument | None = No
             now = metadata.version("scikit-learn")
             warnings.warn(
                 f"{path}: saved under scikit-learn {other}, this is {now}, and the file holds no predictions to "
-                "compare with: evaluate it on labelled images",
+                "compare with: evaluate it",
                 stacklevel=2,
             )
         elif difference := check_predictions(pipeline, recorded):

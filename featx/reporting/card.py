@@ -43,15 +43,20 @@ def make_card(name: str, description: Description, run: str, notes: Sequence[str
 
 
 def name_inputs(info: Mapping[str, Any]) -> str:
-    """Return the word for an input of a model by its record: image, text, or row of a table.
+    """Return the word for an input of a model by its record: image, text, or row of several columns.
 
     Examples
     --------
     >>> from featx.reporting.card import name_inputs
     >>> name_inputs({}), name_inputs({"text_column": "review"}), name_inputs({"columns": {"area": "number"}})
     ('image', 'text', 'row')
+    >>> name_inputs({"columns": {"review": "text"}})
+    'text'
     """
-    return "row" if info.get("columns") else "text" if info.get("text_column") else str(info.get("kind") or "image")
+    columns = info.get("columns") or {}
+    if columns:  # words, and a stack of words and an encoder, read a single column
+        return "text" if list(columns.values()) == ["text"] else "row"
+    return "text" if info.get("text_column") else str(info.get("kind") or "image")
 
 
 def _add_article(noun: str) -> str:

@@ -132,7 +132,7 @@ def _describe_guard(guard: Guard | None, info: Mapping[str, Any]) -> str:
     if "private" in info:
         return "none; it would release more than a private fit does"
     if guard is None:
-        has_none = name_inputs(info) == "row"  # words, and several kinds of columns
+        has_none = bool(info.get("columns"))  # words, and several kinds of columns
         return "none" if has_none else f"none; featx fit stores it for 50 {name_inputs(info)}s and more"
     return f"p-values of outliers and promises from {guard.n_images} left-out {name_inputs(info)}s"
 

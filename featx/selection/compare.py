@@ -282,7 +282,7 @@ def prepare(
     """Encode the targets of a comparison or a search, and set up the races of the candidates."""
     check_integer("cv", cv, 2)
     n_items = len(inputs.items)
-    encoded, labelled = encode_target(inputs.y, inputs.task, log_target=log_target, n_images=n_items)
+    encoded, labelled = encode_target(inputs.y, inputs.task, log_target=log_target, n_images=n_items, kind=base.kind)
     racing = Racing(
         encoded,
         [inputs.items[i] for i in labelled],

@@ -60,11 +60,11 @@ def read_groups(groups: Any, n: int, columns: Mapping[str, Sequence[Any]], where
     values = np.empty(len(groups), object)
     values[:] = list(groups.tolist() if isinstance(groups, np.ndarray) else groups)
     if len(values) != n:
-        raise InputError(f"{name}: of shape {np.shape(groups)}, expected one group for each of {n} images")
+        raise InputError(f"{name}: of shape {np.shape(groups)}, expected ({n},): one group each")
     texts = np.array([f"\0{i}" if is_missing(value) else label_text(value) for i, value in enumerate(values)])
     if n > 1 and len(np.unique(texts)) == 1:
         raise InputError(
-            f"{name}: every image is in the group {str(values[0])!r}, and no fold can be left out; "
+            f"{name}: all are in the group {str(values[0])!r}, and no fold can be left out; "
             "leave groups out, or choose a column with several values"
         )
     return texts

@@ -147,7 +147,13 @@ def _list_single(source: Any, target: str | None, options: SourceOptions) -> Lis
     patterns: dict[str, Any] = {"include": options.include, "exclude": options.exclude, "need_target": True}
     if not (isinstance(source, (str, os.PathLike)) and is_dataset(source)):
         return list_images(source, path_column=options.path_column, target=target, **patterns)
-    generations = Dataset(source).manifest.generations
+    manifest = Dataset(source).manifest
+    generations = manifest.generations
+    if manifest.features.kind == "text":
+        raise InputError(
+            f"X={os.fspath(source)!r}: holds embeddings of texts; compare on their table, with "
+            f"text_column={generations[-1].path_column!r}"
+        )
     sources = list(dict.fromkeys(one for generation in generations for one in generation.sources))
     try:
         return list_images(

@@ -170,7 +170,7 @@ def _read_sets(rows: Sequence[Any], separator: str, where: str) -> SeveralTarget
     sets = [split_labels(row, separator) if isinstance(row, str) else _read_labels(row) for row in rows]
     names = sorted({label for labels in sets for label in labels}, key=sort_key)
     if not names:
-        raise InputError(f"{where}: every image has the empty set, so there is no label to learn; name another target")
+        raise InputError(f"{where}: every set of labels is empty, so there is no label to learn; name another target")
     place = {name: i for i, name in enumerate(names)}
     values = np.zeros((len(sets), len(names)), int)
     for i, labels in enumerate(sets):

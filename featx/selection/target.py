@@ -109,22 +109,22 @@ class EncodedTarget:
 
 
 def encode_target(
-    y: Any, task: str | None = None, *, log_target: bool = False, n_images: int | None = None
+    y: Any, task: str | None = None, *, log_target: bool = False, n_images: int | None = None, kind: str = "image"
 ) -> tuple[EncodedTarget, npt.NDArray[np.int_]]:
     """Encode a target, and return it with the positions of the images that have one.
 
     None, NaN, NA and an empty text mark an image without a label. In a matrix, a row with one missing value counts as
     unlabelled. Without a ``task``, fractions are a regression, an ordered type (pandas, polars ``Enum``) is ordinal, a
-    matrix of 0 and 1 is multilabel, and everything else is classes.
+    matrix of 0 and 1 is multilabel, and everything else is classes. ``kind`` is the noun for messages.
     """
     if task is not None and (not isinstance(task, str) or task not in METRICS):
         raise InputError(f"task={task!r}: expected one of {', '.join(METRICS)}")
     array, levels = read_array(y)
     if n_images is not None and len(array) != n_images:
-        raise InputError(f"y: {len(array)} targets for {n_images} images")
+        raise InputError(f"y: {len(array)} targets, expected {n_images}")
     labelled = np.flatnonzero(~is_unlabelled(array))
     if not len(labelled):
-        raise InputError("y: not one image has a label")
+        raise InputError("y: every value is missing")
     array = narrow(array[labelled])
     task = task or find_task(array, levels, log_target=log_target)
     if log_target and task != "regression":
@@ -134,8 +134,8 @@ def encode_target(
     if task == "regression":
         return _encode_numbers(array, log_target), labelled
     if array.ndim > 1:
-        raise InputError(f"y: of shape {array.shape}, expected one {task} target per image")
-    return _encode_classes(array, task, levels), labelled
+        raise InputError(f"y: of shape {array.shape}, expected one {task} target each")
+    return _encode_classes(array, task, levels, kind), labelled
 
 
 def check_target(
@@ -174,7 +174,7 @@ def find_task(array: npt.NDArray[Any], levels: Sequence[Any] | None = None, *, l
     return "classification"
 
 
-def _encode_classes(array: npt.NDArray[Any], task: str, levels: Sequence[Any] | None) -> EncodedTarget:
+def _encode_classes(array: npt.NDArray[Any], task: str, levels: Sequence[Any] | None, kind: str) -> EncodedTarget:
     names, place = np.unique(array, return_inverse=True)
     if task == "ordinal" and levels is not None:
         rank = {level: i for i, level in enumerate(levels)}
@@ -185,7 +185,7 @@ def _encode_classes(array: npt.NDArray[Any], task: str, levels: Sequence[Any] | 
             f"task='ordinal': {str(names[0])!r} and {str(names[-1])!r} have no order; pass an ordered Categorical of "
             "pandas, an Enum of polars, or numbers"
         )
-    check_target(array, task)
+    check_target(array, task, kind=kind)
     values = np.eye(len(names))[place] if task == "classification" else place[:, None].astype(float)
     return EncodedTarget(task, values, place, [str(name) for name in names])
 
@@ -195,7 +195,7 @@ def _encode_labels(array: npt.NDArray[Any]) -> EncodedTarget:
         raise InputError(f"y: of shape {array.shape}, expected a matrix of 0 and 1 with a column for each label")
     kept = np.flatnonzero((array.sum(axis=0) >= 2) & (array.sum(axis=0) <= len(array) - 2))
     if not len(kept):
-        raise InputError("y: no label is set for at least two images and unset for at least two others")
+        raise InputError("y: no label is set in at least two rows and unset in at least two others")
     values = array[:, kept].astype(float)
     return EncodedTarget("multilabel", values, np.zeros(len(array), int), [str(label) for label in kept])
 
@@ -207,11 +207,11 @@ def _encode_numbers(array: npt.NDArray[Any], log_target: bool) -> EncodedTarget:
         raise InputError(f"y: a regression needs numbers ({error})") from None
     _check_finite(values)
     if len(values) < _MIN_NUMBERS:
-        raise InputError(f"y: {len(values)} labelled images; comparing on a regression needs at least {_MIN_NUMBERS}")
+        raise InputError(f"y: {len(values)} labels; comparing on a regression needs at least {_MIN_NUMBERS}")
     check_target(values, "regression", log_target=log_target)
     varies = values.max(axis=0) > values.min(axis=0)
     if not varies.any():
-        raise InputError(f"y: the target is {values[0, 0]:g} for every labelled image; there is nothing to predict")
+        raise InputError(f"y: the target is {values[0, 0]:g} everywhere; there is nothing to predict")
     values = np.log(values[:, varies]) if log_target else values[:, varies]
     values = (values - values.mean(axis=0)) / np.ptp(values, axis=0)  # so that squares neither vanish nor overflow
     return EncodedTarget("regression", values / values.std(axis=0), np.zeros(len(values), int), [], log_target)
@@ -351,4 +351,4 @@ def _value_key(label: Any) -> tuple[str, Any]:
 
 def _check_finite(array: npt.NDArray[Any]) -> None:
     if not np.isfinite(array).all():
-        raise InputError("y: holds infinite values; replace them by None or leave these images out")
+        raise InputError("y: holds infinite values; replace them by None or leave these rows out")

@@ -10,13 +10,15 @@ from featx.errors import SourceError
 from featx.sources.base import Source
 from featx.sources.names import names_image
 
-__all__ = ["choose_columns", "choose_path_column", "class_names", "is_several"]
+__all__ = ["choose_columns", "choose_path_column", "class_names", "find_texts", "is_several"]
 
 _PATH_COLUMNS = (
     *("path", "file", "filename", "file_name", "filepath", "file_path"),
     *("image", "image_path", "img", "photo"),
 )
 _TARGET_COLUMNS = ("label", "class", "target", "category", "y", "class_index", "value")
+#: Least number of words in most cells of a column that looks like texts.
+_MIN_WORDS = 3
 _SEVERAL = re.compile(r"\[.*\]|\{.*\}|\(.*,.*\)", re.DOTALL)
 
 
@@ -28,6 +30,24 @@ def choose_path_column(columns: Mapping[str, Sequence[Any]]) -> str | None:
     return names[0] if len(names) == 1 else None
 
 
+def find_texts(columns: Mapping[str, Sequence[Any]]) -> list[str]:
+    """Return the columns that look like texts: most of their values have three words or more, and name no image.
+
+    Examples
+    --------
+    >>> from featx.sources.columns import find_texts
+    >>> find_texts({"review": ["a waste of time", "great"], "stars": ["1", "5"], "file": ["my red ant.jpg", ""]})
+    ['review']
+    """
+    found = []
+    for name, values in columns.items():
+        texts = [value for value in values if isinstance(value, str) and value.strip()]
+        n_long = sum(len(text.split()) >= _MIN_WORDS and not names_image(text) for text in texts)
+        if texts and 2 * n_long >= len(texts):
+            found.append(name)
+    return found
+
+
 def choose_columns(
     source: Source,
     names: Sequence[str],
@@ -37,14 +57,24 @@ def choose_columns(
     *,
     need_target: bool,
     several: Collection[str] = (),
+    texts: Sequence[str] = (),
 ) -> str | None:
     """Check the column of images, and choose the target: an obvious name, or the only other column if needed.
 
     ``several`` names the columns whose cells cannot be read as labels: structs, and lists that are written as text.
+    ``texts`` names the columns that look like texts, for the message if no column holds images.
     """
     if source.path_column is None:
         columns = ", ".join(names)
-        raise SourceError(f"{source.given}: which column holds the {content}? Set path_column=NAME, one of {columns}")
+        hint = (
+            f"; column {texts[0]!r} looks like texts: fit, predict, embed and compare read them with "
+            f"text_column={texts[0]!r}"
+            if texts
+            else ""
+        )
+        raise SourceError(
+            f"{source.given}: which column holds the {content}? Set path_column=NAME, one of {columns}{hint}"
+        )
     others = [name for name in names if name != source.path_column]
     only = others[0] if need_target and len(others) == 1 else None
     chosen = target or _choose(others, _target_names(others)) or only

@@ -16,7 +16,7 @@ from featx._validation import is_missing
 from featx.errors import SourceError
 from featx.images.decode import UnreadableError
 from featx.sources.base import Contents, Entry, FileSource, SourceImage, fail
-from featx.sources.columns import choose_columns, choose_path_column, class_names, is_several
+from featx.sources.columns import choose_columns, choose_path_column, class_names, find_texts, is_several
 from featx.sources.filesystem import RemoteStore, Store, check_size, is_url, open_store
 from featx.sources.http import without_query
 from featx.sources.labels import read_class, read_label, read_labels
@@ -60,6 +60,7 @@ class Table(FileSource):
             *(names, content, path_column, target),
             need_target=need_target,
             several=[name for name in several if name not in lists],
+            texts=find_texts(first) if self.path_column is None else (),
         )
         self.label_separator = "|" if self.target in lists else None
         self.class_names = class_names(self.file.read_features(), self.target)

@@ -390,9 +390,11 @@ def test_a_result_names_the_first_of_many_files(tmp_path) -> None:
     assert featx.audit(paths, images=False).where == f"{paths[0]} and 4 more"
 
 
-def test_texts_are_refused_with_what_an_audit_takes(tmp_path) -> None:
+def test_texts_are_refused_with_what_an_audit_takes(tmp_path, capsys) -> None:
     (tmp_path / "t.csv").write_text("review,stars\ngood film,1\nbad film,0\n")
     with pytest.raises(featx.SourceError, match=r"which column holds the paths.*an audit takes images"):
         featx.audit(tmp_path / "t.csv", target="stars")
     with pytest.raises(featx.InputError, match="extractor=TextExtractor: an audit takes images"):
         featx.audit(["good film", "bad film"], extractor=featx.TextExtractor())
+    assert main(["audit", str(tmp_path / "t.csv"), "--text-column", "review"]) == 2
+    assert "--text-column review: an audit takes images" in capsys.readouterr().err

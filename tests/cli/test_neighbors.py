@@ -128,6 +128,7 @@ def test_images_that_are_gone_are_grey_tiles_until_it_is_said_where_they_are(fea
     [
         (["nowhere", "x.png"], "nowhere: no such folder"),
         (["vectors"], "no query: give IMAGE, --text TEXT, or --key KEY"),
+        (["vectors", "--text", "x", "--key", "a.png"], "--text and --key: expected one kind of query, got both"),
         (["vectors", "no.png"], "no.png: no such file or folder"),
         (["vectors", "photos/bag/broken.png"], "photos/bag/broken.png): "),
         (["vectors", "--key", "no.png"], "vectors: no.png: no image of this name"),

@@ -133,7 +133,7 @@ def test_the_command_writes_them(saved, tmp_path, capsys, monkeypatch):
     assert main(["predict", str(saved), "clothes/test/bag", "--sets", "0.9", "-o", "new.csv"]) == 0
     assert (tmp_path / "new.csv").read_text().split("\n")[0].endswith("outlier,set,error")
     assert main(["predict", str(saved), "clothes/test/bag", "--sets", "0.999"]) == 2
-    assert "--sets 0.999: 100 images cannot promise it; at least 999" in capsys.readouterr().err
+    assert "--sets 0.999: 100 left-out answers cannot promise it; at least 999" in capsys.readouterr().err
     capsys.readouterr()
     assert main(["predict", str(saved), "clothes/test/coat", "--risk", "0.2", "-o", "new.csv"]) == 0
     rows = list(csv.DictReader((tmp_path / "new.csv").read_text().splitlines()))

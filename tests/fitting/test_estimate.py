@@ -94,7 +94,7 @@ def test_cv_is_a_number_or_a_splitter(features, cv, how):
 def test_a_splitter_gets_the_groups(shallow):
     result = featx.fit(X, Y, head="knn", groups=np.arange(27) // 3, cv=GroupKFold(3), extractor=shallow)
     assert "3 folds, groups on one side" in result.score.how
-    with pytest.raises(InputError, match="cannot divide 27 images"):
+    with pytest.raises(InputError, match="cannot divide 27 rows"):
         featx.fit(X, Y, head="knn", cv=GroupKFold(3), extractor=shallow)
 
 

@@ -39,9 +39,9 @@ def test_rows_of_findings_that_were_corrected_go_back(folder, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,label\nant/77.png,bee\n", "row 2: ant/77.png is no image of the source"),
+        ("path,label\nant/77.png,bee\n", "row 2: ant/77.png is not in the source"),
         ("path,label\nant/0.png,bee\nant/10.pgn,bee\n", "did you mean 'ant/10.png'"),
-        ("path,label\nant/0.png,bee\n0.png,ant\n", "row 3: 0.png is the image of .*row 2"),
+        ("path,label\nant/0.png,bee\n0.png,ant\n", "row 3: 0.png is the same as .*row 2"),
         ("path,label\nant/0.png,bee\nant/0.png,ant\n", "row 3: ant/0.png has the label ant, and bee in .*row 2"),
         ("file,label\nant/0.png,bee\n", "columns file, label; expected path .or image. and label"),
     ],

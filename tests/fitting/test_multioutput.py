@@ -124,7 +124,7 @@ def test_saved_evaluated_and_predicted(fitted, tags, world, tmp_path):
     card = (tmp_path / "m.featx.md").read_text()
     assert "Answers 3 labels for an image" in card
     for promise in ({"risk": 0.1}, {"coverage": 0.9}, {"adapt_prior": True}):
-        with pytest.raises(InputError, match=r"several targets per image|no probabilities"):
+        with pytest.raises(InputError, match=r"the guard of several targets|no probabilities"):
             featx.predict(path, [str(folder / names[0])], **promise)
     with pytest.raises(InputError, match="two models are compared on one class"):
         featx.compare_pipelines(path, path, tags)

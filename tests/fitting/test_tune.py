@@ -10,6 +10,7 @@ import pytest
 from sklearn.model_selection import ShuffleSplit
 
 import featx
+from featx._events import Events
 from featx.cli import main
 from featx.errors import InputError
 from featx.fitting import tuned as tuned_module
@@ -88,8 +89,26 @@ def test_a_tuned_network_is_not_continued(tmp_path):
 
 @pytest.mark.heavy
 def test_folds_must_leave_out_each_image():
-    with pytest.raises(InputError, match="leave out each image once"):
+    with pytest.raises(InputError, match="leave out each input once"):
         featx.tune(X, Y, cv=ShuffleSplit(2, random_state=0))
+
+
+@pytest.mark.heavy
+def test_images_that_cannot_be_read_are_named_before_the_training(monkeypatch):
+    noted = []
+
+    class Notes(Events):
+        def note(self, text):
+            noted.append(text)
+
+    def end(problem, settings, events):
+        raise RuntimeError("the work begins")
+
+    monkeypatch.setattr(tuned_module, "choose_strategy", end)
+    with pytest.raises(RuntimeError, match="the work begins"):
+        featx.tune([*X, b"no image"], [*Y, "bag"], events=Notes(), views=1, cv=3)
+    (said,) = [text for text in noted if "could not be read" in text]
+    assert said.startswith("1 image could not be read, and no network is tuned on them: X[24] (")
 
 
 @pytest.mark.heavy

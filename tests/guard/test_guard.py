@@ -83,7 +83,9 @@ class TestRisk:
         assert "unlike" in checked.reasons[0]
 
     def test_the_number_that_could_promise_is_named(self, guard):
-        with pytest.raises(InputError, match=r"400 images cannot promise .* at least \d+ images are needed") as caught:
+        with pytest.raises(
+            InputError, match=r"400 left-out answers cannot promise .* at least \d+ are needed"
+        ) as caught:
             guard.threshold(0.001)
         needed = int(str(caught.value).split("at least ")[1].split()[0])
         features, codes = draw(needed)
@@ -122,7 +124,7 @@ class TestSets:
     @pytest.mark.parametrize(("coverage", "per_class", "said"), [(0.999, False, "999"), (0.995, True, "199")])
     def test_too_few_images_are_refused_with_the_number(self, guard, coverage, per_class, said):
         new, _ = draw(1, seed=1)
-        with pytest.raises(InputError, match=f"at least {said} images"):
+        with pytest.raises(InputError, match=f"at least {said} are needed"):
             guard.check(new, score(new), coverage=coverage, per_class=per_class)
 
     @pytest.mark.heavy

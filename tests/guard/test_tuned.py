@@ -81,7 +81,7 @@ def test_some_folds_are_enough(n_folds):
     final = embed_classes(features, codes, 9)
     guard = fit_tuned(final, found.y, make_folds(features, codes, n_folds), part)
     assert guard.n_images == len(rows)
-    with pytest.raises(InputError, match="do not leave out each image"):
+    with pytest.raises(InputError, match="do not leave out each row"):
         fit_tuned(final, found.y, make_folds(features, codes, n_folds), found)
 
 

@@ -186,7 +186,7 @@ def test_names_of_classes_make_a_model(hub, towers, photos, tmp_path, capsys):
     assert head.classes_.tolist() == ["car", "dog", "street"]
     assert head.n_features_in_ == rows.shape[1]
     assert main(["fit", str(photos), *arguments[1:], "--class-weight", "balanced"]) == 2
-    assert "weighs all images alike" in capsys.readouterr().err
+    assert "weighs all classes alike" in capsys.readouterr().err
     assert main(["fit", str(photos), "--head", "zero_shot", "-o", model]) == 2
     assert "has no text tower" in capsys.readouterr().err
     assert main(["fit", "--classes", "a,b", "-o", model]) == 2

@@ -151,7 +151,7 @@ def test_a_column_of_the_table_groups(tiny_backbone, colours, tmp_path):
     found = compare(tmp_path / "t.csv", groups="patient", **of_tiny(tiny_backbone))
     given = compare(tmp_path / "t.csv", groups=[i // 4 for i in range(24)], **of_tiny(tiny_backbone))
     assert (found.recommended.score, found.recommended.low) == (given.recommended.score, given.recommended.low)
-    for groups, said in (("doctor", "groups='doctor': no such column"), ("site", "every image is in the group 'A'")):
+    for groups, said in (("doctor", "groups='doctor': no such column"), ("site", "all are in the group 'A'")):
         with pytest.raises(InputError, match=said):
             compare(tmp_path / "t.csv", groups=groups, **of_tiny(tiny_backbone))
     with pytest.raises(InputError, match="groups='patient': X holds images, which have no columns"):

@@ -84,8 +84,8 @@ def test_duplicates_stay_together():
     ("groups", "said"),
     [
         ("pateint", "groups='pateint': no such column in t.csv; did you mean 'patient'"),
-        ("site", "groups='site': every image is in the group 'A'"),
-        ([1, 2], r"groups: of shape \(2,\), expected one group for each of 3"),
+        ("site", "groups='site': all are in the group 'A'"),
+        ([1, 2], r"groups: of shape \(2,\), expected \(3,\)"),
     ],
 )
 def test_groups_that_are_none_are_refused_by_name(groups, said):

@@ -14,7 +14,7 @@ def test_sets_from_text_and_from_collections():
     assert found.values.tolist() == [[0, 0, 1, 1], [0, 0, 0, 0], [1, 1, 0, 1]]
     assert found.texts("|") == ["cat|dog", "|", "9|10|dog"]
     assert read_several([("b",), ()], Outputs(), None, "y").values.tolist() == [[1], [0]]
-    with pytest.raises(InputError, match="every image has the empty set"):
+    with pytest.raises(InputError, match="every set of labels is empty"):
         read_several(["|"], Outputs(), None, "t.csv")
 
 

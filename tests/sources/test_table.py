@@ -202,6 +202,11 @@ def test_a_table_without_targets_is_fine_when_none_is_needed(table):
     [
         ("path,label\n", {}, "t.csv: no rows"),
         ("a,b\nx,y\n", {}, "t.csv: which column holds the paths? Set path_column=NAME, one of a, b"),
+        (
+            "a,b\na waste of time,1\n",
+            {},
+            "t.csv: which column holds the paths? Set path_column=NAME, one of a, b; column 'a' looks like texts",
+        ),
         ("a,b\nx.png,y.png\n", {}, "t.csv: which column holds the paths? Set path_column=NAME, one of a, b"),
         (
             "path,a,b\nx,y,z\n",

@@ -1,4 +1,5 @@
 import csv
+import re
 
 import numpy as np
 import pandas as pd
@@ -60,9 +61,13 @@ def test_words_the_encoder_and_both_are_measured_and_saved(encoder, tmp_path, mo
     assert result.reason.startswith(chosen)
     assert (getattr(result.pipeline, "steps", [("", None)])[0][0] == "features") == (chosen == "encoder")
     result.save(tmp_path / "stars.featx")
+    shown = [result, featx.evaluate(result, frame), featx.describe_file(tmp_path / "stars.featx")]
+    assert all("texts" in text for text in map(str, shown))
+    assert [text for text in map(str, shown) if re.search(r"\d rows|left-out rows|of a row", text)] == []
     frame.loc[1, "review"] = None
     predictions = featx.predict(tmp_path / "stars.featx", frame)
     assert [failure.index for failure in predictions.failures] == [1]
+    assert predictions.kind == "text"
     assert predictions.predicted[1] is None
     # whichever is chosen, the file has the input of a text model, and the card runs
     exported = export(result.pipeline, tmp_path / "stars.onnx", card=True, info=result.info)
@@ -75,7 +80,7 @@ def test_words_the_encoder_and_both_are_measured_and_saved(encoder, tmp_path, mo
 @pytest.mark.heavy
 def test_a_model_of_texts_has_a_guard_and_finds_a_shift(encoder):
     rng = np.random.default_rng(0)
-    texts = list({" ".join(rng.choice(WORDS[4:], rng.integers(2, 6))) for _ in range(160)})
+    texts = list(dict.fromkeys(" ".join(rng.choice(WORDS[4:], rng.integers(2, 6))) for _ in range(160)))
     y = ["good" if "good" in text else "bad" for text in texts]
     result = featx.fit(texts[:100], y[:100], extractor=featx.TextExtractor(encoder), cv=3)
     assert featx.predict(result, texts[100:], risk=0.4).outlier.shape == (len(texts) - 100,)

@@ -34,4 +34,4 @@ def run(options: argparse.Namespace) -> None:
         format=options.format,
         events=make_events(),
     )
-    print(f"{options.output}: {len(merged)} images with vectors in {merged.n_shards} shards")
+    print(f"{options.output}: {len(merged)} {merged.manifest.features.kind}s with vectors in {merged.n_shards} shards")

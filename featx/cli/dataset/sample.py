@@ -37,7 +37,8 @@ def run(options: argparse.Namespace) -> None:
     columns: dict[str, list[Any]] = {"path": keys.tolist()} | ({} if y is None else {"label": y.tolist()})
     if options.output:
         write(options.output, columns, X, [f"feature_{i}" for i in range(opened.n_features)])
-        print(f"{options.output}: {len(X)} of {len(opened)} images, {opened.n_features} features each")
+        noun = f"{opened.manifest.features.kind}s"
+        print(f"{options.output}: {len(X)} of {len(opened)} {noun}, {opened.n_features} features each")
         return
     for row in zip(*columns.values(), strict=True):
         print(*("" if value is None else printable(value) for value in row), sep="\t")

@@ -40,6 +40,7 @@ def run(options: argparse.Namespace) -> None:
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise DatasetError(f"{options.dataset}: {count} found")
-    n = len(dataset.open(options.dataset))
-    again = f"; {min(n, options.n)} images gave the same vectors again" if options.source else ""
-    print(f"{options.dataset}: {n} images, no problems found{again}")
+    opened = dataset.open(options.dataset)
+    n, noun = len(opened), f"{opened.manifest.features.kind}s"
+    again = f"; {min(n, options.n)} {noun} gave the same vectors again" if options.source else ""
+    print(f"{options.dataset}: {n} {noun}, no problems found{again}")
