@@ -6,7 +6,7 @@ import copy
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -57,31 +57,43 @@ class Recorder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def transform(self, X: Any) -> Features:
-        """Return features of shape (n, n_features); each list of cells is embedded once per call."""
+        """Return features of shape (n, n_features); each cell is embedded once per call."""
         call: Call = self.state.call
         is_mean = isinstance(self.extractor, MeanOfColumns)
-        cells = [cell for name in X.columns for cell in X[name].tolist()] if is_mean else list_items(X)
+        rows = list(zip(*(X[name].tolist() for name in X.columns), strict=True)) if is_mean else list_items(X)
         inner = getattr(self.extractor, "extractor_", self.extractor)
-        key = (is_mean, inner.backbone_identity_, repr(inner.value_parameters_), inner.precision, *map(id, cells))
+        ids = [tuple(map(id, row)) if is_mean else id(row) for row in rows]
+        key = (is_mean, inner.backbone_identity_, repr(inner.value_parameters_), inner.precision, *ids)
         if key not in call.embedded:
-            call.embedded[key] = (cells, self._embed(X if is_mean else cells, call))  # cells keep their ids
+            call.embedded[key] = (rows, self._embed(X if is_mean else rows, ids, call))  # the cells keep their ids
         features = call.embedded[key][1]
         names = X.columns if hasattr(X, "columns") else [getattr(X, "name", "")]
         call.features[str(names[0])] = features
         return features
 
-    def _embed(self, cells: Any, call: Call) -> Features:
+    def _embed(self, rows: Any, ids: list[Any], call: Call) -> Features:
+        """Embed the rows; a row that is the same object as an earlier one is embedded with it."""
+        firsts: dict[Any, int] = {}
+        for i, one in enumerate(ids):
+            firsts.setdefault(one, i)
+        places = {one: place for place, one in enumerate(firsts)}
+        copies = [places[one] for one in ids]
+        if len(firsts) < len(ids):
+            kept = list(firsts.values())
+            rows = rows.iloc[kept] if hasattr(rows, "iloc") else [rows[i] for i in kept]
         try:
-            embedded = self.extractor.embed(cells, events=call.events)
+            embedded = self.extractor.embed(rows, events=call.events)
         except ImageError as error:  # all cells fail
-            if len(cells) > 1:
+            if len(ids) > 1:
                 raise
             call.failures.setdefault(0, error.failure)
             return np.zeros((1, self.extractor.n_features), np.float32)
-        for failure in embedded.failures:
-            call.failures.setdefault(failure.index, failure)
+        failed = {failure.index: failure for failure in embedded.failures}
+        for i, place in enumerate(copies):
+            if place in failed:
+                call.failures.setdefault(i, replace(failed[place], index=i))
         features: Features = np.nan_to_num(embedded.features)
-        return features
+        return features if len(firsts) == len(ids) else features[copies]
 
     def get_feature_names_out(self, input_features: Any = None) -> Any:
         """Return the names of the features."""

@@ -10,7 +10,7 @@ from featx.errors import InputError
 EXAMPLE = """\
   featx cache info
   featx cache prune --unused-days 30
-  featx cache prune --max-mb 500 --folder my-cache
+  featx cache prune --max-mb 500 --cache-folder my-cache
   featx cache clear
 Features are added by FeatureExtractor(cache=True) and by --cache."""
 
@@ -18,7 +18,11 @@ Features are added by FeatureExtractor(cache=True) and by --cache."""
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("action", choices=["info", "prune", "clear"])
-    parser.add_argument("--folder", help="folder of the cache (default: the folder of cache=True)")
+    parser.add_argument(
+        *("--cache-folder", "--folder"),
+        metavar="FOLDER",
+        help="folder of the cache (default: the folder of --cache); --folder is its earlier name",
+    )
     parser.add_argument("--unused-days", type=float, metavar="N", help="prune features that were unused for N days")
     parser.add_argument(
         "--max-mb", type=float, metavar="N", help="prune the features that were unused longest, down to N megabytes"
@@ -36,7 +40,7 @@ def run(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and not 0 <= value < float("inf"):
             raise InputError(f"{name}={value}: expected a number of 0 or more")
-    folder = Path(options.folder or cache_folder())
+    folder = Path(options.cache_folder or cache_folder())
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; expected the folder of a cache")
     cache = FeatureCache(folder)

@@ -20,6 +20,7 @@ from featx.cli.remarks import add_fit, fit_parameters, make_text_features, print
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.fitting import FittedModel, fit, open_model
+from featx.fitting.cells import COLUMN_KINDS
 from featx.heads import HEADS
 from featx.page import report
 from featx.reporting.card import check_card
@@ -51,6 +52,7 @@ EXAMPLE = (
   featx fit rooms.csv --target price,rooms -o rooms.featx           several numbers
   featx fit skin.csv --order mild,moderate,severe -o skin.featx     classes that have an order
   featx fit --head zero_shot --classes cat,dog --backbone hf:OWNER/NAME -o pets.featx    only names, no image
+  featx fit flats.csv --columns rooms,area,zip:category --target price -o flats.featx       numbers and categories
   featx fit few --head zero_shot --backbone hf:OWNER/NAME -o pets.featx     names and few images per class
 Then: featx evaluate ants.featx photos/val
       featx predict ants.featx new/*.jpg -o new.csv
@@ -146,8 +148,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--columns",
         action="names",
         type=split_names,
-        metavar="C[,C]",
-        help="columns of numbers and categories beside images or texts: docs/columns.md",
+        metavar="C[:KIND][,C]",
+        help="columns of numbers and categories beside images or texts, with the kind if it is not clear, as in "
+        "zip:category or area:number: docs/columns.md",
     )
     parser.add_argument(
         "--combine-images",
@@ -196,7 +199,7 @@ def run(options: argparse.Namespace) -> None:
         text_column=options.text_column,
         image_column=options.image_column,
         combine_images=options.combine_images,
-        columns=options.columns,
+        columns=_read_columns(options.columns),
         **fit_parameters(options),
     )
     print_remarks(result)
@@ -208,6 +211,19 @@ def run(options: argparse.Namespace) -> None:
 
 def _read_order(text: str) -> bool | list[str]:
     return True if text == "numbers" else split_names(text)
+
+
+def _read_columns(names: str | list[str] | None) -> list[str] | dict[str, str | None] | None:
+    """Read columns, and the kind of a column after its last colon; another colon is a part of the name."""
+    if names is None:
+        return None
+    pairs: list[tuple[str, str | None]] = []
+    for text in [names] if isinstance(names, str) else names:
+        name, _, kind = text.rpartition(":")
+        pairs.append((name, kind) if name and kind in COLUMN_KINDS else (text, None))
+    columns = [name for name, _ in pairs]
+    # a list shows a name that is given twice
+    return dict(pairs) if len(set(columns)) == len(columns) else columns
 
 
 def _check_private(options: argparse.Namespace) -> None:

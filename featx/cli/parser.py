@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -149,7 +151,7 @@ def add_commands(
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
-_VALUE = r"""'[^']*'|"[^"]*"|\[[^\]]*\]|\.\.\.|[^\s,;()]*[^\s,;():.?!]"""
+_VALUE = r"""'[^']*'|"[^"]*"|\[[^\]]*\]|\{[^}]*\}|\.\.\.|[^\s,;()]*[^\s,;():.?!]"""
 _PARAMETER = re.compile(
     rf"""(?<![\w./\\'"=&?@:-])(?P<name>[a-z][a-z0-9_]*)(?:=(?P<value>{_VALUE})|(?![\w/\\'"=@-]|\.\w))"""
 )
@@ -159,8 +161,9 @@ def translate(text: str, parser: argparse.ArgumentParser) -> str:
     """Replace the names of Python parameters in a message by the options of a command.
 
     ``task='regression'`` becomes ``--task regression``, ``log_target=True`` becomes
-    ``--log-target``, and ``max_failures`` and ``max_failures=...`` become ``--max-failures``. A positional
-    argument loses its name. Other words stay, and so do parameters that the command does not have.
+    ``--log-target``, ``columns={'zip': 'category'}`` becomes ``--columns zip:category``, and ``max_failures`` and
+    ``max_failures=...`` become ``--max-failures``. A positional argument loses its name. Other words stay, and so do
+    parameters that the command does not have.
 
     Examples
     --------
@@ -188,7 +191,13 @@ def translate(text: str, parser: argparse.ArgumentParser) -> str:
             return f"no {option}" if option else match[0]
         if action.option_strings and action.nargs == 0:
             return option if value == "True" else match[0]
-        if value[0] == "[":
+        if value[0] == "{":
+            try:
+                pairs = dict(ast.literal_eval(value))
+            except (ValueError, TypeError, SyntaxError):  # braces of another kind, perhaps in the words of a file
+                return match[0]
+            value = shlex.quote(",".join(f"{key}:{kind}" for key, kind in pairs.items()))
+        elif value[0] == "[":
             value = "".join(letter for letter in value[1:-1] if letter not in "'\" ")
         elif value[0] in "'\"" and re.fullmatch(r"[\w./:*,+@%-]+", value[1:-1]):
             value = value[1:-1]  # a shell needs no quotes

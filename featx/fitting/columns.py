@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +18,7 @@ from featx._events import Events, combine
 from featx._validation import check_choice
 from featx.errors import Failure, InputError
 from featx.extractor import FeatureExtractor
+from featx.fitting.cells import COLUMN_KINDS, choose_kind, find_ranges, note_codes, read_numbers
 from featx.fitting.continuation import record_sources
 from featx.fitting.doubt import fit_guard
 from featx.fitting.estimate import check_splitter, describe_folds, fit_head, sees_content
@@ -41,8 +41,6 @@ from featx.sources.labels import read_label
 
 __all__ = ["KindColumns", "fit_columns"]
 
-#: From this number of digits on, codes of equal length, such as postcodes, are categories.
-_MIN_DIGITS = 5
 _FOLDS = 5
 
 
@@ -65,9 +63,9 @@ class KindColumns:
         columns = [columns] if isinstance(columns, str) else columns or ()
         others = dict(columns) if isinstance(columns, Mapping) else dict.fromkeys(columns)
         for name, kind in others.items():
-            if kind not in (None, "number", "category"):
+            if kind not in (None, *COLUMN_KINDS):
                 raise InputError(f'columns: got the kind {kind!r} for {name!r}, expected "number" or "category"')
-        names = [*images, *([text_column] if text_column else []), *others]
+        names = [*images, *([text_column] if text_column else []), *columns]
         if twice := [name for name in names if names.count(name) > 1]:
             raise InputError(f"columns: {twice[0]!r} is named twice; each column has one kind")
         if combine_images == "mean" and len(images) < 2:
@@ -186,6 +184,7 @@ def fit_columns(
             "path_column": None,
             "text_column": asked.text,
             "columns": kinds,
+            "ranges": find_ranges([rows[i] for i in positions], kinds),
             **({"combine_images": "mean"} if asked.is_mean else {}),
             "target_column": inputs.target_column,
             **({} if inputs.outputs is None else describe_outputs(inputs)),
@@ -212,29 +211,20 @@ def _find_kinds(inputs: Inputs, asked: KindColumns, notes: list[str]) -> tuple[l
     """Return the rows with converted cells, and the kind of each column; the values decide a kind that is None."""
     rows, kinds = [dict(row) for row in inputs.items], asked.kinds
     for name, kind in asked.others.items():
-        cells = [row[name] for row in rows if row[name] is not None]
+        cells = [row[name] for row in rows]
         if kind is None:
-            texts = [cell.strip() if isinstance(cell, str) else cell for cell in cells]
-            digits = {len(text) for text in texts if isinstance(text, str) and re.fullmatch(r"[0-9]+", text)}
-            is_code = len(digits) == 1 and min(digits) >= _MIN_DIGITS and len(set(texts)) < len(texts) / 2
-            is_code |= any(isinstance(text, str) and re.fullmatch(r"0[0-9]+", text) for text in texts)
-            kind = "number" if not is_code and all(map(_is_number, texts)) else "category"
-            if is_code and all(map(_is_number, texts)):
-                notes.append(f'{name}: codes of digits are categories; columns={{"{name}": "number"}} changes this')
-        kinds[name] = kind
-        for row in rows:
-            cell = row[name]
-            if cell is not None and kind == "number" and not _is_number(cell):
-                raise InputError(f"column {name!r}: {cell!r} is not a number (use a decimal point)")
-            row[name] = None if cell is None else float(cell) if kind == "number" else read_label(cell)
+            kinds[name], found = choose_kind(name, cells, inputs.item_names)
+            notes += found
+        if kinds[name] == "category":
+            cells = [None if cell is None else read_label(cell) for cell in cells]
+        elif kind is None:
+            cells, found = read_numbers(name, cells, inputs.item_names)
+            notes += [*found, *note_codes(name, cells)]
+        if bad := [row for row, cell in zip(inputs.item_names, cells, strict=True) if cell in (np.inf, -np.inf)]:
+            raise InputError(f"column {name!r}, row {bad[0]}: is infinite; fix the cell, or empty it")
+        for row, cell in zip(rows, cells, strict=True):
+            row[name] = cell
     return rows, kinds
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        return not isinstance(value, bool) and bool(np.isfinite(float(value)))
-    except (TypeError, ValueError):
-        return False
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,7 +49,7 @@ def fit(
     text_column: str | None = None,
     image_column: str | Sequence[str] | None = None,
     combine_images: str = "concatenate",
-    columns: str | Sequence[str] | Mapping[str, str] | None = None,
+    columns: str | Sequence[str] | Mapping[str, str | None] | None = None,
     target: str | Sequence[str] | None = None,
     separator: str | None = None,
     order: Any = None,

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from featx._validation import is_missing
 from featx.dataset import Dataset
 from featx.errors import InputError
+from featx.fitting.cells import read_numbers
 from featx.fitting.labelled import Inputs, read_dataset_column
 from featx.images.containers import list_items
 from featx.selection.inputs import is_source
@@ -256,8 +257,15 @@ def read_rows(
         target, outputs, notes = None, Outputs(named), (*notes, *lacking)
     n = len(columns[next(iter(kinds))])
     is_csv = isinstance(X, (str, os.PathLike)) and not where.lower().endswith(".parquet")
-    rows = [{name: _read_cell(name, columns[name][i], kind, is_csv) for name, kind in kinds.items()} for i in range(n)]
     names = name_rows(columns, n)
+    cells = dict[str, Sequence[Any]]()
+    for name, kind in kinds.items():
+        if kind == "number":
+            cells[name], found = read_numbers(name, columns[name], names)
+            notes = (*notes, *found)
+        else:
+            cells[name] = [_read_cell(value, kind, is_csv) for value in columns[name]]
+    rows = [{name: values[i] for name, values in cells.items()} for i in range(n)]
     rest = {name: values for name, values in columns.items() if name not in kinds}
     return Inputs(
         *(where, rows, names, labels),
@@ -277,20 +285,13 @@ def _read_cells(cells: Sequence[Any], separator: str | None) -> tuple[Any, Outpu
     return cells, None if separator is None else Outputs(separator=separator)
 
 
-def _read_cell(column: str, value: Any, kind: str, is_csv: bool) -> Any:
-    """Return a cell in the form of its kind: None if it is missing, and a float for a number or a boolean."""
+def _read_cell(value: Any, kind: str, is_csv: bool) -> Any:
+    """Return a cell in the form of its kind, and None for a missing value."""
     if kind == "text":
         return read_text(value, is_csv=is_csv)
     if isinstance(value, (bytes, np.ndarray)) or kind == "image":
         return value
-    if is_missing(value):
-        return None
-    if kind != "number":
-        return value
-    try:
-        return float({"true": 1, "false": 0}.get(str(value).strip().lower(), value))
-    except (TypeError, ValueError):
-        raise InputError(f"column {column!r}: {value!r} is not a number (use a decimal point)") from None
+    return None if is_missing(value) else value
 
 
 def _refuse_options(options: Mapping[str, Any], reason: str) -> None:

@@ -70,7 +70,7 @@ class FittedModel:
         """Return the model with another guard."""
         if not isinstance(self.extractor, RowExtractor):
             return replace(self, guard=guard)
-        rows = RowExtractor(self.extractor.estimator, self.extractor.kinds, guard)
+        rows = RowExtractor(self.extractor.estimator, self.extractor.kinds, guard, self.extractor.ranges)
         return replace(self, guard=guard, extractor=rows)
 
     @property
@@ -171,7 +171,7 @@ def _split(name: str, pipeline: Any, info: Mapping[str, Any], guard: Guard | Non
     extractor: Any
     try:
         if kinds:
-            extractor, head = RowExtractor(pipeline, kinds, guard), AnswerHead.of(pipeline)
+            extractor, head = RowExtractor(pipeline, kinds, guard, info.get("ranges")), AnswerHead.of(pipeline)
             several = find_several(pipeline)
         else:
             extractor, head = split_pipeline(pipeline)

@@ -14,6 +14,7 @@ from featx._events import Events
 from featx._text import join_first
 from featx._validation import is_missing
 from featx.errors import Failure, InputError
+from featx.fitting.cells import note_outside
 from featx.guard import Guard, KindCells
 from featx.heads import Response, find_output, respond
 from featx.inference.transformer import Embedded
@@ -34,16 +35,23 @@ class RowExtractor:
     """Turn rows into the answers of an estimator through the interface of an extractor; `AnswerHead` is its head.
 
     Each image and text is embedded once, even if the estimator reads it several times. A cell that cannot be read fails
-    only its row.
+    only its row. ``ranges`` are those of `featx.fitting.cells.find_ranges`.
     """
 
     precision = None
 
-    def __init__(self, estimator: Any, kinds: Mapping[str, str], guard: Guard | None = None) -> None:
+    def __init__(
+        self,
+        estimator: Any,
+        kinds: Mapping[str, str],
+        guard: Guard | None = None,
+        ranges: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
         self.estimator = estimator
         self.kinds = dict(kinds)
         self.kind = "text" if list(kinds.values()) == ["text"] else "row"  # the word for an input
         self.guard = guard
+        self.ranges = dict(ranges or {})
         self.backbone_identity_ = id(estimator)
         self.value_parameters_: dict[str, Any] = {}
 
@@ -71,6 +79,8 @@ class RowExtractor:
             if one.is_error:
                 failures.setdefault(one.row, Failure(one.row, f"X[{one.row}]", one.reason))
         _note_unseen([one for one in unknown if one.is_unseen], watching)
+        for text in note_outside(rows, self.ranges):
+            watching.note(text)
         for i, row in enumerate(rows):
             for name in texts:
                 if not isinstance(row[name], str):  # a vectorizer of words would raise

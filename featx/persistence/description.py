@@ -19,9 +19,9 @@ class BackboneFacts(TypedDict):
 class PipelineFacts(TypedDict):
     """A fitted pipeline.
 
-    ``estimator`` is its repr. ``task`` is "classification", "regression" or None. ``classes`` are
-    the labels as text, or None. ``features`` holds the parameters of each extractor that change
-    its features. ``contents`` says what the pipeline holds of its training images; earlier files have no ``contents``.
+    ``estimator`` is its outline; in earlier files, its repr. ``task`` is "classification", "regression" or None.
+    ``classes`` are the labels as text, or None. ``features`` holds the parameters of each extractor that change its
+    features. ``contents`` says what the pipeline holds of its training images; earlier files have no ``contents``.
     """
 
     estimator: str

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from featx.inference.transformer import BackboneTransformer
 from featx.persistence.contents import describe_contents
 from featx.persistence.description import PipelineFacts, RecordedPredictions
+from featx.persistence.outline import outline
 from featx.pipelines import find_extractors
 from featx.samples import load_fashion_mnist
 
@@ -32,7 +33,7 @@ def describe_pipeline(pipeline: BaseEstimator, extractors: Iterable[BackboneTran
     classes: Any = getattr(pipeline, "classes_", None) if task == "classification" else None
     is_single = isinstance(classes, np.ndarray) and classes.ndim == 1  # with several outputs it is a list
     return {
-        "estimator": str(pipeline),
+        "estimator": outline(pipeline),
         "task": task,
         "classes": [str(label) for label in classes] if is_single else None,
         "features": [{"precision": each.precision, **each.value_parameters_} for each in extractors],

@@ -100,6 +100,12 @@ def _describe_features(description: Description) -> str:
     for parameters in description.get("pipeline", {}).get("features", []):
         shown = [f"{name} {_join(value)}" for name, value in parameters.items() if value is not None]
         lines.append(f"- {_escape(', '.join(shown))}")
+    recorded = description["info"].get("columns")
+    columns = recorded if isinstance(recorded, Mapping) else {}
+    for kind in dict.fromkeys(map(str, columns.values())):
+        names = [name for name, own in columns.items() if own == kind]
+        more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+        lines.append(f"- columns of kind {kind}: {_escape(', '.join(names[:_MAX_LISTED]))}{more}")
     return "\n".join(dict.fromkeys(lines))  # members of a stack share extractors
 
 

@@ -40,6 +40,8 @@ __all__ = ["TablePredictor", "read_rows"]
 
 #: Number of rows that are predicted together.
 _BATCH_SIZE = 16
+#: Largest number of characters of a text in rows that fill a batch up, since vectorizers of words read each of them.
+_MAX_FILLING = 1000
 _USAGE = (
     "send JSON, an object with a value per column, or a list of objects (images as base64), "
     "or a form of one row with a field per column (images as files)"
@@ -48,6 +50,8 @@ _USAGE = (
 
 class TablePredictor(Predictor):
     """Predict batches of rows, dicts of column to value, with a fitted pipeline of data frames. Thread-safe.
+
+    The pipeline always gets ``batch_size`` rows, filled up with copies, for the reason that `Predictor` names.
 
     Parameters
     ----------
@@ -152,17 +156,19 @@ class TablePredictor(Predictor):
     def _predict_rows(self, rows: list[dict[str, Any]]) -> list[Answer | _RefusedError]:
         if not rows:
             return []
-        frame = make_frame_of_rows(rows, self.kinds)
+        filling = [self._shorten(rows[0])] * max(0, self.batch_size - len(rows))
+        frame = make_frame_of_rows([*rows, *filling], self.kinds)
         with self._recording.call() as call:
-            found = self._predict(frame)
+            found = self._predict(frame)[: len(rows)]
         if call.failures:
             raise InputError(next(iter(call.failures.values())).reason)
         features = np.empty((len(rows), 0), np.float32)
         if self.guard is not None:
             cells = {name: [row[name] for row in rows] for name in self.kinds}
-            features = self.guard.read_rows(KindCells(cells, self.kinds, call.features, self._vectorizers))
+            own = {name: values[: len(rows)] for name, values in call.features.items()}
+            features = self.guard.read_rows(KindCells(cells, self.kinds, own, self._vectorizers))
         pairs = zip(found, features, strict=True)
-        return [one if isinstance(one, _RefusedError) else Answer(one, own) for one, own in pairs]
+        return [one if isinstance(one, _RefusedError) else Answer(one, row) for one, row in pairs]
 
     def _explain(self, rows: list[dict[str, Any]]) -> list[dict[str, Any] | _RefusedError]:
         """Return the contributions of each kind, column, word and cell; the networks run again."""
@@ -173,8 +179,13 @@ class TablePredictor(Predictor):
                 return [_RefusedError(422, f"explain=true: {first_line(error)}")] * len(rows)
             return explain_rows(self._rows, make_frame_of_rows(rows, self.kinds))
 
+    def _shorten(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return a row that fills a batch up: it has the same images, which are not embedded again, and short texts."""
+        texts = [name for name, kind in self.kinds.items() if kind == "text"]
+        return {**row, **{name: row[name][:_MAX_FILLING] for name in texts}}
+
     def _fill(self, X: Any) -> Any:
-        return X
+        return X  # `_predict_rows` fills the batch up
 
     def _read_row(self, content: Any) -> dict[str, Any]:
         """Return the value of each column in the form that the pipeline takes, or raise _RefusedError."""

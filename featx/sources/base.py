@@ -19,6 +19,7 @@ from featx.sources.names import describe_formats, describe_passed_over, is_left_
 from featx.sources.patterns import Patterns
 
 __all__ = [
+    "MISSING_WORDS",
     "Contents",
     "Entry",
     "Fetch",
@@ -35,8 +36,11 @@ Fetch = Callable[[], bytes]
 #: Turns an entry's key and place into a function that fetches its bytes.
 Contents = Callable[[str, bytes], Fetch]
 
-#: Words that programs write for a missing value, and that may be classes as well.
-_MISSING_WORDS = frozenset({"NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "NaT", "NULL", "null", "None"})
+#: Words that programs write for a missing value, and that may be classes as well: all that pandas reads so, and two.
+MISSING_WORDS = frozenset(
+    {"NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", "#NA", "#N/A N/A", "-NaN", "-nan"}
+    | {"1.#IND", "1.#QNAN", "-1.#IND", "-1.#QNAN", "NAN", "NaT"}
+)
 _MAX_COPIES = 256  # sources that a process remembers from one task to the next
 
 
@@ -191,7 +195,7 @@ class Source(ABC):
         missing_words: Counter[str] = Counter()
         for entry in self._list(with_state):
             if self.patterns is None or self.patterns.select(entry.key):
-                if entry.label in _MISSING_WORDS:
+                if entry.label in MISSING_WORDS:
                     missing_words[entry.label] += 1
                 yield entry
             else:

@@ -46,6 +46,7 @@ from featx.sources.base import Listing
 from featx.sources.names import key_of
 
 __all__ = [
+    "DECIMAL_COMMA",
     "FolderLabels",
     "LabelFiles",
     "Target",
@@ -67,7 +68,7 @@ _LABEL_SUFFIXES = (".cls", ".label", ".json")
 _MAX_NAMES_SHOWN = 4
 _MAX_NAMES = 1000  # number of folders of a level that are remembered
 _WHOLE_NUMBER = re.compile(r"(-?(?:0|[1-9]\d*))\.0+")
-_DECIMAL_COMMA = re.compile(r"[+-]?\d[\d.' ]*(?:,\d+)+")
+DECIMAL_COMMA = re.compile(r"[+-]?\d[\d.' ]*(?:,\d+)+")
 
 
 def read_label(value: Any) -> str | None:
@@ -411,7 +412,7 @@ def read_target(listing: Listing, task: str | None, *, log_target: bool = False)
             f"column {column!r}: {words[0]!r} is not a number (use a decimal point), and most values are. "
             'Fix or drop the row, or set task="classification"'
         )
-    if words and all(isinstance(word, str) and _DECIMAL_COMMA.fullmatch(word.strip()) for word in words):
+    if words and all(isinstance(word, str) and DECIMAL_COMMA.fullmatch(word.strip()) for word in words):
         raise SourceError(
             f"column {column!r}: {words[0]!r} has a comma, and numbers need a decimal point. Write them with a point, "
             'or set task="classification"'

@@ -21,7 +21,7 @@ def test_the_cache_is_shown_pruned_and_cleared(featx, here, world, monkeypatch):
 
 def test_a_cache_of_ones_own(featx, here, world):
     assert featx("fit", world / "train", "--cache-folder", "mine", "-o", "m.featx").code == 0
-    assert "36 vectors" in featx("cache", "info", "--folder", "mine").out
+    assert "36 vectors" in featx("cache", "info", "--cache-folder", "mine").out
     ran = featx("evaluate", "m.featx", world / "test", "--cache-folder", "mine")
     assert ran.code == 0
     assert "48 vectors" in featx("cache", "info", "--folder", "mine").out

@@ -200,3 +200,28 @@ def test_evaluating_some_of_the_classes(featx, here, world, models):
     assert facts["n"] == 8
     assert facts["roc_auc"] is None
     assert facts["per_class"][CLASSES[2]]["support"] == 0
+
+
+@pytest.mark.heavy
+def test_notes_about_cells_of_numbers_and_the_kind_of_a_column(featx, here):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"zip": rng.choice([8001, 8002, 8004], 40), "a:b": rng.normal(size=40).round(2).astype(str)})
+    frame["price"] = frame.zip + rng.normal(size=40)
+    frame.loc[3, "a:b"] = "n/a"
+    frame.to_csv("t.csv", index=False)
+    ran = featx("fit", "t.csv", "--columns", "zip,a:b", "--target", "price", "-o", "m.featx")
+    assert ran.code == 0
+    assert "column a:b: 1 cell counts as missing: 'n/a' in row 4" in ran.err
+    assert "zip: whole numbers of 4 digits" in ran.err
+    assert "--columns zip:category" in ran.err
+    frame.assign(zip=[9999] * 2 + [8001] * 38).to_csv("new.csv", index=False)
+    ran = featx("predict", "m.featx", "new.csv", "-o", "a.csv")
+    assert "column zip: 2 rows have numbers far outside of those of the fit, 8001 to 8004" in ran.err
+    assert "'n/a' in row 4" in ran.err
+    ran = featx("fit", "t.csv", "--columns", "zip:category,a:b", "--target", "price", "-o", "m.featx")
+    assert ran.code == 0
+    assert "whole numbers" not in ran.err
+    assert "unseen" in featx("predict", "m.featx", "new.csv").out
+    assert (
+        "named twice" in featx("fit", "t.csv", "--columns", "zip,zip:number", "--target", "price", "-o", "n.featx").err
+    )

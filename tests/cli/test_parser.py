@@ -10,6 +10,7 @@ import pytest
 import featx as package
 from featx.backbones import POOLINGS
 from featx.cli import COMMANDS
+from featx.cli.fit import _read_columns
 from featx.cli.options import read_layers, split_names
 from featx.cli.parser import CommandParser, translate
 from featx.images.preprocess import CROPS
@@ -123,6 +124,7 @@ def parser():
     parser.add_argument("--log-target", action="store_true")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--path-column")
+    parser.add_argument("--columns")
     return parser
 
 
@@ -143,6 +145,9 @@ def parser():
         ("expected layers=... or task=...", "expected --layer or --task"),
         ("layers=['stem', 'head'] are", "--layer stem,head are"),
         ("layer=-1: unknown", "--layer -1: unknown"),
+        ("set columns={'zip': 'category'}", "set --columns zip:category"),
+        ("columns={'old zip': 'number'} changes", "--columns 'old zip:number' changes"),
+        ("columns={not Python}", "columns={not Python}"),
         ("source='photos': no images", "photos: no images"),
         ("the task, the source and the layer stay words", "the task, the source and the layer stay words"),
         ("batch_size=0 belongs to another command", "batch_size=0 belongs to another command"),
@@ -162,6 +167,14 @@ def test_positional_arguments_keep_their_names_in_a_sentence():
     parser = argparse.ArgumentParser()
     parser.add_argument("image_folder")
     assert translate("image_folder=3 is bad, and image_folder stays", parser) == "3 is bad, and image_folder stays"
+
+
+def test_the_kind_of_a_column_is_behind_its_last_colon():
+    assert _read_columns(None) is None
+    assert _read_columns(["a", "zip:category"]) == {"a": None, "zip": "category"}
+    assert _read_columns("h:m") == {"h:m": None}
+    assert _read_columns(["h:number:number", ":number"]) == {"h:number": "number", ":number": None}
+    assert _read_columns(["a", "a:number"]) == ["a", "a"]  # refused below as named twice
 
 
 def test_lists_add_up_and_another_value_of_one_option_is_refused(capsys):

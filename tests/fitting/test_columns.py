@@ -103,6 +103,8 @@ def test_a_column_has_one_kind():
     assert asked.kinds == {"front": "image", "text": "text", "area": "number", "place": "any"}
     with pytest.raises(InputError, match="named twice"):
         KindColumns.read("front", None, ["front"])
+    with pytest.raises(InputError, match="named twice"):
+        KindColumns.read(None, None, ["area", "area"])
     with pytest.raises(InputError, match="expected"):
         KindColumns.read(None, None, {"a": "colour"})
 

@@ -132,7 +132,7 @@ def test_the_file_says_what_made_it(saved):
     assert about["created"].endswith("+00:00")
     assert about["pipeline"]["task"] == "classification"
     assert about["pipeline"]["classes"] == sorted(set(Y.tolist()))
-    assert about["pipeline"]["estimator"].startswith("Pipeline(")
+    assert about["pipeline"]["estimator"].startswith("Pipeline\n")
     assert about["pipeline"]["features"][0]["layer"] == ["head"]
     assert about["answers"]["method"] == "predict_proba"
     assert about["info"] == {"task": "classification"}

@@ -45,3 +45,9 @@ def test_labels_stay_in_their_cells_whatever_they_are():
     assert rows[8] == "| snake_case-1 | 3 |"
     assert sum(line.startswith("```") for line in lines) == 2
     assert all(letter.isprintable() for line in lines for letter in line)
+
+
+def test_a_card_names_columns_by_kind():
+    info = {"columns": {"area": "number", "place": "category", "rooms": "number"}}
+    card = make_card("m.featx", {"backbones": [], "versions": {}, "info": info}, "...")
+    assert "- columns of kind number: area, rooms\n- columns of kind category: place\n" in card

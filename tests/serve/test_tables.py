@@ -79,6 +79,31 @@ def test_answers_are_those_of_the_pipeline(client, stacked, table):
     np.testing.assert_allclose(given, stacked.predict_proba(table[0][:6]), atol=1e-6)
 
 
+def test_the_answer_to_a_row_does_not_depend_on_the_batch(predictor, table, monkeypatch):
+    rows = rows_of(table, 9)
+    rows[1]["title"] += " word" * 1000
+    together = [answer.fields for answer in predictor(rows)]
+    assert [answer.fields for part in (rows[:2], rows[2:7], rows[7:]) for answer in predictor(part)] == together
+    counts, embed = [], featx.FeatureExtractor.embed
+    monkeypatch.setattr(featx.FeatureExtractor, "embed", lambda *a, **o: counts.append(len(a[1])) or embed(*a, **o))
+    assert [predictor([row])[0].fields for row in rows] == together
+    assert counts == [1] * len(rows)  # copies that fill a batch up are not embedded
+
+
+def test_cells_that_are_one_object_are_embedded_once_and_fail_together(stacked, table):
+    frame = (
+        table[0].iloc[[0, 1, 0, 2, 1]].assign(photo=[(a := table[0].photo[0]), (b := b"no"), a, table[0].photo[2], b])
+    )
+    recording = Recording(stacked)
+    with recording.call() as call:
+        recording.estimator.predict(frame)
+    assert sorted(call.failures) == [1, 4]
+    assert [failure.index for _, failure in sorted(call.failures.items())] == [1, 4]
+    features = call.features["photo"]
+    assert (features[0] == features[2]).all()
+    assert not (features[0] == features[3]).all()
+
+
 def test_a_form_is_one_row_with_files(client, table):
     photo, title, price, shop = table[0].iloc[0]
     parts = [("title", None, title.encode()), ("price", None, str(price).encode()), ("shop", None, shop.encode())]
