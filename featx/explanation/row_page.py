@@ -85,7 +85,8 @@ def _write_row(
         if row == i
     )
     table = write_parts(explanation, i, label, against)
-    return f"<article><h2>{show_html(explanation.names[i])}: {predicted}{why}</h2>{table}{texts}{figures}</article>"
+    title = f"{show_html(explanation.names[i])}: predicted {predicted}{why}"
+    return f"<article><h2>{title}</h2>{table}{texts}{figures}</article>"
 
 
 def write_parts(explanation: RowExplanation, i: int, label: Any = None, against: Any = None) -> str:
