@@ -168,7 +168,7 @@ def write_text(detail: Detail, values: npt.NDArray[np.float64], max_letters: int
         end = last
     left = len(text) - (stop - start)
     pieces.append(show_html(text[end:stop]) + (" …" if stop < len(text) else ""))
-    how = "words add up" if detail.is_exact else "a word's number is the fall of the score without it"
+    how = "words add up" if detail.is_exact else "the colour of a word is the fall of the score without it"
     how += f"; {left} characters are left out" if left else ""
     return (
         f"<p dir='auto'>{''.join(pieces)}</p><p class='soft'>{show_html(f'{detail.column}, {detail.kind}: {how}')}</p>"
