@@ -311,9 +311,7 @@ def main() -> None:
     parser.add_argument("--views", action="store_true")
     parser.add_argument("--others", help="folder of images that are unlike those of cifar or ants, for the guard")
     parser.add_argument("--corrupt", type=int, default=0, metavar="N", help="test images to blur, compress and so on")
-    parser.add_argument(
-        "--force", type=float, nargs="+", help="alphas of a network of pacs that is tuned anyway"
-    )
+    parser.add_argument("--force", type=float, nargs="+", help="alphas of a network of pacs that is tuned anyway")
     parser.add_argument("--most", type=int, help="most images of each style of pacs to measure on")
     parser.add_argument("--minutes", type=float, default=5)
     options = parser.parse_args()

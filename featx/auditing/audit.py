@@ -46,6 +46,8 @@ __all__ = ["IMAGES_ALONE", "audit"]
 
 #: Side of the hidden middle as a share of the image's side: half of the area.
 _HIDDEN_SIDE = 0.5**0.5
+#: Largest number of columns that a note names.
+_MAX_COLUMNS = 5
 IMAGES_ALONE = "an audit takes images; featx fit and featx report list near-duplicates of texts and of rows"
 
 
@@ -205,7 +207,8 @@ def audit(
         contents=contents,
         membership=membership,
     )
-    title = title or f"Audit of {os.path.basename(os.path.normpath(inputs.where))}"
+    where = os.path.basename(os.path.normpath(inputs.where)) if os.path.exists(inputs.where) else inputs.where
+    title = title or f"Audit of {where}"
     return replace(result, page=_build_page(result, title, train, other, images, extractor))
 
 
@@ -242,7 +245,9 @@ class _Labelled:
         """Read the labels of images; numbers do not count as classes."""
         nothing = np.zeros(0, np.intp)
         if inputs.labels is None or inputs.missing.all():
-            return cls(images, None, nothing, None, [], f"{inputs.where}: no labels; they were not checked")
+            names = ", ".join(map(repr, list(inputs.columns)[:_MAX_COLUMNS]))
+            hint = f" (target=... names their column, such as {names})" if names and inputs.labels is None else ""
+            return cls(images, None, nothing, None, [], f"{inputs.where}: no labels{hint}; they were not checked")
         task, values = inputs.read_labels(None)
         labelled = np.flatnonzero(~inputs.missing)
         known = dict(zip(labelled.tolist(), map(str, values.tolist()), strict=True))

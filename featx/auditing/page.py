@@ -61,10 +61,9 @@ def _choose(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _write_headline(audit: Audit, title: str) -> str:
-    counts = audit.counts
     test = "" if audit.n_test is None else f" and {audit.n_test} test images"
-    lead = f"{audit.n_images} images{test}: {counts['severe']} severe findings, {counts['warning']} warnings, "
-    lines = [f"<h1>{_escape(title)}</h1>", f'<p class="lead">{lead}{counts["note"]} notes.</p>']
+    lead = f"{audit.n_images} images{test}: {audit.describe_counts()}."
+    lines = [f"<h1>{_escape(title)}</h1>", f'<p class="lead">{lead}</p>']
     if audit.accuracy is not None and audit.classes is not None:
         lines.append(
             f'<p class="soft">A head on the features recognises {len(audit.classes)} classes on left-out images: '

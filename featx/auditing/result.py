@@ -203,15 +203,19 @@ class Audit:
         names = ("where", "n_images", "n_test", "classes", "accuracy", "counts", "findings", "leaks", "failures")
         return {name: to_plain(getattr(self, name)) for name in (*names, "notes", "contents", "membership")}
 
+    def describe_counts(self) -> str:
+        """Return the number of findings of each severity as words."""
+        nouns = zip(self.counts.values(), ("severe finding", "warning", "note"), strict=True)
+        return ", ".join(f"{n} {noun}{'' if n == 1 else 's'}" for n, noun in nouns)
+
     def __repr__(self) -> str:
         counts = ", ".join(f"{n} {severity}" for severity, n in self.counts.items())
         return f"Audit({self.n_images} images: {counts})"
 
     def __str__(self) -> str:
         test = "" if self.n_test is None else f", {self.n_test} of the test set"
-        counts = self.counts
         lines = [f"{printable(self.where)}: {self.n_images} images{test}"]
-        lines.append(f"{counts['severe']} severe findings, {counts['warning']} warnings, {counts['note']} notes")
+        lines.append(self.describe_counts())
         if self.leaks:
             lines += ["", f"{'label told from':16}  accuracy  majority   head  share of the head's gain"]
             lines += [

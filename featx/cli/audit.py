@@ -9,7 +9,7 @@ from featx._files import check_writable
 from featx.auditing import audit
 from featx.auditing.audit import IMAGES_ALONE
 from featx.auditing.result import SEVERITIES
-from featx.cli.options import add_patterns, add_running, make_events, running_parameters
+from featx.cli.options import add_patterns, add_running, make_events, note, running_parameters, translate
 from featx.errors import InputError
 from featx.extractor import FeatureExtractor
 from featx.fitting import open_model
@@ -97,5 +97,10 @@ def run(options: argparse.Namespace) -> int:
         found.save(options.output)
     if options.csv:
         found.write(options.csv)
-    print(json.dumps(found.to_dict(), indent=1, allow_nan=False) if options.json else found)
+    print(json.dumps(found.to_dict(), indent=1, allow_nan=False) if options.json else translate(str(found)))
+    written = [path for path in (options.output, options.csv) if path]
+    if written and not options.json:
+        print("\n".join(f"{path}: written" for path in written))
+    elif found.findings and not options.json:
+        note("no finding is shown without -o audit.html, a page with the images, or --csv findings.csv, a table")
     return int(options.fail_on != "never" and found.fails(options.fail_on))

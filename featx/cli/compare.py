@@ -151,7 +151,9 @@ def _format(result: Comparison, show_all: bool) -> str:
     n_hidden = sum(not c.on_front for c in result.candidates[_N_ROWS:])
     more = f"\n{n_hidden} more with --all" if n_hidden and not show_all else ""
     best = result.recommended
-    command = f"  --backbone {best.backbone} --layer {','.join(best.layers)} --pooling {best.pooling}"
+    command = (
+        f"Options for featx fit:\n  --backbone {best.backbone} --layer {','.join(best.layers)} --pooling {best.pooling}"
+    )
     command += f" --crop {best.crop}" if best.crop else ""
     if not result.heads:
         return f"{table}{more}\n\n{result.reason}\n{command}"

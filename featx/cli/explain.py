@@ -29,6 +29,10 @@ For a table, the score is a base plus one number per kind of columns, exactly,
 and why.html shows columns, coloured words and images; -o may be left out."""
 
 
+_LEGEND = "red speaks for the answer, blue against it"
+_MARKS = "[+word] speaks for the answer, [-word] against it"
+
+
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("model", metavar="MODEL", help="file of featx fit")
@@ -86,6 +90,8 @@ def run(options: argparse.Namespace) -> None:
         colour = sys.stdout.isatty()
         for i in range(len(explanation.names)):
             print("\n".join(explanation.describe(i, options.label, options.against, colour=colour)))
+        if any(detail.words is not None for details in explanation.details for detail in details):
+            print(_LEGEND if colour else _MARKS)
         print(explanation.summary)
         for path in paths[:1]:
             print(f"{printable(path)}: written")
@@ -94,4 +100,5 @@ def run(options: argparse.Namespace) -> None:
         print(printable(path), printable(explanation.predicted[i]), sep="\t")
         for name, cosine in [] if explanation.similar is None else explanation.similar[i]:
             print(f"  {cosine:.3f}", printable(name), sep="\t")
+    print(f"{printable(options.output)}: {_LEGEND}; why.json has the numbers")
     print(explanation)

@@ -177,7 +177,10 @@ def run(options: argparse.Namespace) -> None:
     if not options.source and not options.classes:
         raise InputError("no SOURCE: expected labelled images, or --head zero_shot with --classes")
     if len(options.source) > 1 and not continued:
-        raise InputError(f"{len(options.source)} sources: expected one, or several with --continue MODEL")
+        raise InputError(
+            f"{len(options.source)} sources: expected one folder, table or archive with labels, or several sources "
+            "with --continue MODEL"
+        )
     result = fit(
         options.source[0] if len(options.source) == 1 else options.source or None,
         head=options.head,

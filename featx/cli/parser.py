@@ -19,6 +19,7 @@ class CommandParser(argparse.ArgumentParser):
     """Parser that reports a mistake in one line, with a hint, and has a short usage line."""
 
     _arguments: Sequence[str] = ()
+    _siblings: _Commands | None = None  # the commands beside this command
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -43,7 +44,11 @@ class CommandParser(argparse.ArgumentParser):
     def describe_unknown(self, arguments: Sequence[str]) -> str:
         """Return an error message for arguments that were not recognized, or an empty string if there are none."""
         options = [option for option in self._option_string_actions if option.startswith("--")]
-        hint = "".join(suggest(option, options) for option in self._find_unknown(arguments)[:1]).rstrip()
+        hints = []
+        for name in self._find_unknown(arguments)[:1]:
+            owners = [] if self._siblings is None else self._siblings.find_owners(name)
+            hints = [suggest(name, options), f"{name} is an option of {', '.join(owners)}" if owners else ""]
+        hint = "".join(hints).rstrip()
         return f"unrecognized arguments: {' '.join(arguments)}{hint and f'; {hint}'}" if arguments else ""
 
     def _find_unknown(self, arguments: Sequence[str]) -> list[str]:
@@ -122,11 +127,21 @@ class _Commands(argparse._SubParsersAction):  # type: ignore[type-arg]  # no gen
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add(command)
+        command._siblings = self
         command.set_defaults(parser=command, run=getattr(module, "run", None))
         command.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
         )
         super().__call__(parser, namespace, values, option_string)
+
+    def find_owners(self, option: str) -> list[str]:
+        """Return the commands that have an option."""
+        owners = []
+        for name in self.summaries:
+            parser = CommandParser(prog=f"{self._prog_prefix} {name}")
+            importlib.import_module(f"{self.package}.{name.replace('-', '_')}").add(parser)
+            owners += [parser.prog] if option in parser._option_string_actions else []
+        return owners
 
 
 def add_commands(

@@ -207,7 +207,9 @@ class Explanation:
         return f"Explanation({n} image{'' if n == 1 else 's'}, {self.method}{failed})"
 
     def __str__(self) -> str:
-        check = "" if self.method == "occlusion" else f"; base + cells = score to {self.error:.1e} of the largest score"
+        check = (
+            "" if self.method == "occlusion" else f"; base + cells = score, error {self.error:.1e} of the largest score"
+        )
         return f"{self!r}: {self.quantity} per cell{check}"
 
     def _repr_html_(self) -> str:

@@ -85,7 +85,8 @@ def _write_row(
         if row == i
     )
     table = write_parts(explanation, i, label, against)
-    return f"<article><h2>{show_html(explanation.names[i])}: {predicted}{why}</h2>{table}{texts}{figures}</article>"
+    title = f"{show_html(explanation.names[i])}: predicted {predicted}{why}"
+    return f"<article><h2>{title}</h2>{table}{texts}{figures}</article>"
 
 
 def write_parts(explanation: RowExplanation, i: int, label: Any = None, against: Any = None) -> str:
@@ -167,7 +168,7 @@ def write_text(detail: Detail, values: npt.NDArray[np.float64], max_letters: int
         end = last
     left = len(text) - (stop - start)
     pieces.append(show_html(text[end:stop]) + (" …" if stop < len(text) else ""))
-    how = "words add up" if detail.is_exact else "a word's number is the fall of the score without it"
+    how = "words add up" if detail.is_exact else "the colour of a word is the fall of the score without it"
     how += f"; {left} characters are left out" if left else ""
     return (
         f"<p dir='auto'>{''.join(pieces)}</p><p class='soft'>{show_html(f'{detail.column}, {detail.kind}: {how}')}</p>"

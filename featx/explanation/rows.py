@@ -273,7 +273,7 @@ class RowExplanation:
         """Sentence with the quantity, the base and the check of the sum."""
         return (
             f"{self!r}: {self.quantity}; the base is {_REFERENCES[self.reference]}; "
-            f"base + kinds = score to {self.error:.1e} of the largest score"
+            f"base + kinds = score, error {self.error:.1e} of the largest score"
         )
 
     def _repr_html_(self) -> str:

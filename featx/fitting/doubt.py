@@ -111,8 +111,9 @@ def predict_guarded(
     compares = not is_fit and not changes and len(checked.outlier) >= MIN_SET_IMAGES
     if compares and guard.detect_shift(checked.outlier, answers) < SHIFT_LEVEL:
         events.note(
-            f"as a set, these {model.kind}s differ from those of the fit: no bound, set or interval is promised, "
-            "and answers may be worse; featx shift says by how much and what would help"
+            f"as a set, these {model.kind}s differ from those of the fit: no bound, set or interval is promised for "
+            f"them, and answers may be worse; featx shift says by how much and what would help (a copy of the "
+            f"{model.kind}s of the fit differs as well, because the model has seen them)"
         )
     return labels, probabilities, checked, changes
 

@@ -22,6 +22,10 @@ __all__ = [
 Doubles = npt.NDArray[np.float64]
 
 _WIDTH, _HEIGHT, _MARGIN = 440, 300, 64
+#: Width of the name of the vertical axis with its gaps, and of a digit, in the units of the chart.
+_TITLE_WIDTH, _DIGIT_WIDTH = 30, 7
+#: Largest number of letters of five numbers that fit below a chart; of longer numbers there are three.
+_MAX_TICK = 8
 _N_BINS = 10
 
 
@@ -84,17 +88,24 @@ class _Axes:
 
     def __init__(self, x: tuple[float, float], y: tuple[float, float], names: tuple[str, str], title: str) -> None:
         self._x, self._y = x, y
+        shares = (0, 0.25, 0.5, 0.75, 1)
+        ticks = [_tick(y[0] + share * (y[1] - y[0])) for share in shares]
+        self._left = max(_MARGIN, _TITLE_WIDTH + _DIGIT_WIDTH * max(map(len, ticks)))
         self.parts = [
             f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{show_html(title)}">',
-            f'<rect x="{_MARGIN}" y="10" width="{_WIDTH - _MARGIN - 10}" height="{_HEIGHT - _MARGIN - 10}" '
+            f'<rect x="{self._left}" y="10" width="{_WIDTH - self._left - 10}" height="{_HEIGHT - _MARGIN - 10}" '
             'class="frame"/>',
         ]
-        for share in (0, 0.25, 0.5, 0.75, 1):
+        is_crowded = max(len(_tick(x[0] + share * (x[1] - x[0]))) for share in shares) > _MAX_TICK
+        for share, tick in zip(shares, ticks, strict=True):
             at_x, at_y = x[0] + share * (x[1] - x[0]), y[0] + share * (y[1] - y[0])
             left, top = self.place(at_x, at_y)
-            self.parts.append(f'<text x="{left:.1f}" y="{_HEIGHT - _MARGIN + 16}" class="tick">{_tick(at_x)}</text>')
-            self.parts.append(f'<text x="{_MARGIN - 6}" y="{top + 4:.1f}" class="tick end">{_tick(at_y)}</text>')
-        middle = (_MARGIN + _WIDTH - 10) / 2
+            below = _tick(at_x)
+            left = min(left, _WIDTH - _DIGIT_WIDTH * len(below) / 2)  # a long number would pass the edge
+            if not is_crowded or share in (0, 0.5, 1):
+                self.parts.append(f'<text x="{left:.1f}" y="{_HEIGHT - _MARGIN + 16}" class="tick">{below}</text>')
+            self.parts.append(f'<text x="{self._left - 6}" y="{top + 4:.1f}" class="tick end">{tick}</text>')
+        middle = (self._left + _WIDTH - 10) / 2
         self.parts.append(f'<text x="{middle}" y="{_HEIGHT - 6}" class="axis">{show_html(names[0])}</text>')
         self.parts.append(
             f'<text transform="translate(12 {(_HEIGHT - _MARGIN) / 2 + 5}) rotate(-90)" class="axis">'
@@ -103,8 +114,8 @@ class _Axes:
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         """Return the pixel of a point."""
-        wide, high = _WIDTH - _MARGIN - 10, _HEIGHT - _MARGIN - 10
-        left = _MARGIN + wide * (x - self._x[0]) / (self._x[1] - self._x[0])
+        wide, high = _WIDTH - self._left - 10, _HEIGHT - _MARGIN - 10
+        left = self._left + wide * (x - self._x[0]) / (self._x[1] - self._x[0])
         return left, 10 + high * (1 - (y - self._y[0]) / (self._y[1] - self._y[0]))
 
     def line(self, points: Sequence[tuple[float, float]], kind: str) -> None:

@@ -34,6 +34,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 
 from featx._files import write_whole
+from featx._validation import suggest
 from featx.backbones import Backbone, find_by_identity, open_backbone, short_identity
 from featx.backbones.catalogue import cache_dir
 from featx.backbones.file import read_backbone
@@ -310,7 +311,8 @@ def read_info(path: str | os.PathLike[str]) -> Description:
 def _read(path: str | os.PathLike[str], *, pipeline: bool = True) -> tuple[Description, bytes]:
     """Read the description and, if asked for, the content of pipeline.skops."""
     if not os.path.exists(path):
-        raise PipelineFileError(f"{path}: no such file")
+        hint = suggest(Path(path).name, [file.name for file in Path(path).parent.glob("*.featx")]).rstrip()
+        raise PipelineFileError(f"{path}: no such file{hint and f'; {hint}'}")
     if not os.path.isfile(path) or not os.access(path, os.R_OK):
         reason = "permission denied" if os.path.isfile(path) else "a folder or device, not a pipeline saved by featx"
         raise PipelineFileError(f"{path}: {reason}")

@@ -184,7 +184,9 @@ def folder(tmp_path_factory):
 def test_the_command_writes_a_page_and_a_table(folder, tmp_path, capsys) -> None:
     page, table = tmp_path / "audit.html", tmp_path / "findings.csv"
     assert main(["audit", str(folder), "-o", str(page), "--csv", str(table)]) == 0
-    assert "0 severe findings" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "0 severe findings" in out
+    assert "audit.html: written" in out
     text = page.read_text(encoding="utf-8")
     assert "<img src=x" not in text
     assert "<b>.png" not in text
@@ -398,3 +400,15 @@ def test_texts_are_refused_with_what_an_audit_takes(tmp_path, capsys) -> None:
         featx.audit(["good film", "bad film"], extractor=featx.TextExtractor())
     assert main(["audit", str(tmp_path / "t.csv"), "--text-column", "review"]) == 2
     assert "--text-column review: an audit takes images" in capsys.readouterr().err
+
+
+def test_without_a_page_the_command_names_it_and_the_column_of_labels(folder, tmp_path, capsys) -> None:
+    images = [*sorted((folder / "sandal").glob("*b>.png")), folder / "sandal" / "empty.png"]
+    rows = [[str(path), "sandal"] for path in images]
+    with (tmp_path / "table.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["path", "article"], *rows])
+    assert main(["audit", str(tmp_path / "table.csv")]) == 0
+    said = capsys.readouterr()
+    assert "no labels (--target names their column, such as 'article')" in said.out
+    assert "1 warning, " in said.out
+    assert "-o audit.html" in said.err

@@ -38,7 +38,8 @@ def test_images_and_numbers_are_written(clothes, tmp_path, capsys) -> None:
     ]
     assert main([str(argument) for argument in arguments]) == 0
     out = capsys.readouterr().out
-    assert "base + cells = score to" in out
+    assert "base + cells = score, error" in out
+    assert "why: red speaks for the answer" in out
     assert f"1.000\t{bags[0]}" in out
     record = json.loads((tmp_path / "why" / "why.json").read_text())
     for image in record["images"]:

@@ -22,10 +22,10 @@ MISTAKES = {
     "misspelt action": ("dataset inof vectors", "unknown action 'inof'; did you mean 'info'?"),
     "misspelt option": ("fit W/train --ouput m.featx", "--ouput; did you mean '--output'? (see featx fit --help)"),
     "misspelt option of an action": ("dataset info x --jsn", "'--json'? (see featx dataset info --help)"),
-    "option of another command": ("evaluate m W --plot r.png", "(see featx evaluate --help)"),
+    "option of another command": ("evaluate m W --plot r.png", "--plot is an option of featx "),
     "no source": ("embed -o f.npy", "required: SOURCE"),
     "no output": ("fit W/train", "required: -o"),
-    "two sources to fit": ("fit W/train W/test -o m.featx", "2 sources: expected one, or several with --continue"),
+    "two sources to fit": ("fit W/train W/test -o m.featx", "2 sources: expected one folder, table or archive"),
     "no such option": ("embed W/test -o f.npy --fast", "unrecognized arguments: --fast"),
     "batch size is a word": ("embed W/test -o f.npy --batch-size many", "invalid int value: 'many'"),
     "bad pooling": ("embed W/test -o f.npy --pooling average", "invalid choice: 'average'; did you mean 'avg'?"),
@@ -77,6 +77,7 @@ MISTAKES = {
         "--max-mb 0.001",
     ),
     "predict: no such model": ("predict gone.featx W/test -o p.csv", "gone.featx: no such file"),
+    "predict: misspelt model": ("predict near.feat W/test -o p.csv", "did you mean 'near.featx'?"),
     "predict: model is an image": ("predict W/broken.png W/test -o p.csv", "not a pipeline saved by featx"),
     "predict: model is a folder": ("predict W W/test -o p.csv", "not a pipeline saved by featx"),
     "predict: extractor alone": (
@@ -114,6 +115,7 @@ def tables(here, world):
     write_csv("ragged.csv", ["path", "label"], [image, "ant"], [image])
     write_csv("cells.csv", ["path", "label"], [image, "ant"], [image, ""], [image, "bee"])
     (here / "folder.csv").mkdir()
+    (here / "near.featx").touch()
     return here
 
 

@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 
 import featx
 from featx.cli import main
-from featx.page.charts import measure_reliability
+from featx.page.charts import draw_scatter, measure_reliability
 
 X, Y = featx.samples.load_fashion_mnist("test")
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -208,3 +208,15 @@ def test_the_page_is_whole_without_script(page, browser, tmp_path) -> None:
     opened.goto((tmp_path / "page.html").as_uri())
     assert opened.locator("#gallery li").count() > 50
     assert opened.locator("#confusion td.right").first.inner_text().isdigit()
+
+
+def test_long_numbers_of_a_chart_stay_inside_it_and_off_the_name_of_the_axis() -> None:
+    prices = np.array([94_500.0, 16_980_000.0])
+    chart = draw_scatter(prices, prices, ["a", "b"])
+    left = float(re.search(r'<rect x="([0-9.]+)"', chart)[1])
+    below = [
+        (float(x), len(text)) for x, text in re.findall(r'<text x="([0-9.]+)" y="\d+" class="tick">([^<]+)<', chart)
+    ]
+    assert left > 7 * len("16,980,000") + 20
+    assert len(below) == 3
+    assert all(x + 3 * n <= 440 for x, n in below)

@@ -24,7 +24,7 @@ folder), pulled (from a hub or an address) or make (not here yet: featx backbone
 
 ACTIONS = {
     "show": "print the description of a backbone, and check it",
-    "make": "make a backbone from one of timm's networks",
+    "make": "make a backbone from one of timm's networks or from a package of weights",
     "wrap": "make a backbone from a float ONNX classifier, NCHW or NHWC",
     "pull": "download a backbone from the Hugging Face hub or an address",
     "search": "list repositories of the Hugging Face hub that can become backbones",
