@@ -210,7 +210,7 @@ def score_heads(
         groups = None
     folds, together = make_folds(settings.task, y, groups, settings.seed, n_folds)
     if must_group and groups is not None and not together:
-        raise InputError(f"groups: no fold can keep them together and leave enough {settings.kind}s of every class")
+        raise InputError("groups: no fold can keep them together and leave enough images of every class")
     heads = heads or [name for name, head in HEADS.items() if settings.task == "regression" or head.classifier]
     heads = [name for name in heads if settings.task != "regression" or HEADS[name].regressor]
     run = _Run(y, folds, settings, max_seconds, events)

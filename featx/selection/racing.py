@@ -276,8 +276,8 @@ class Racing:
         if len(rows) < 4 or n_groups < 2 or (self.target.has_classes and n_classes < 2):
             if not last:
                 return False
-            classes = f" of {n_classes} classes with two {self.kind}s or more" if self.target.has_classes else ""
-            raise InputError(f"{len(rows)} readable {self.kind}s{classes} in {n_groups} groups: too few to compare on")
+            classes = f" of {n_classes} classes with two images or more" if self.target.has_classes else ""
+            raise InputError(f"{len(rows)} readable images{classes} in {n_groups} groups: too few to compare on")
         split_groups = groups if n_groups < len(groups) else None
         draws = [
             split_rows(self.target.strata[rows], split_groups, self._cv, seed, stratify=self.target.has_classes)
