@@ -283,8 +283,8 @@ def shift(
         found = opened.guard
         if found is None:
             raise InputError(
-                f"{opened.name}: has no guard to compare with; fit it again (at least 50 images), or compare with "
-                "the images that it was fitted on: featx shift FOLDER NEW"
+                f"{opened.name}: has no guard to compare with; fit it again (at least 50 images; near-duplicates "
+                "count once), or compare with the images that it was fitted on: featx shift FOLDER NEW"
             )
         found.check_pipeline(opened.name, opened.n_guarded, opened.head)
         inputs = opened.read_inputs(X, text_column=text_column, **options)
