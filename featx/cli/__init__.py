@@ -150,7 +150,8 @@ def _describe(error: Exception) -> str:
 
 
 def _describe_ending(number: signal.Signals) -> str:
-    return f"featx: {_ENDINGS[number]}; nothing half-written was left"
+    clear = "\r\033[K" if sys.stderr.isatty() else ""  # a progress bar may stand on this line
+    return f"{clear}featx: {_ENDINGS[number]}; nothing half-written was left"
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

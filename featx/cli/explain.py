@@ -100,5 +100,6 @@ def run(options: argparse.Namespace) -> None:
         print(printable(path), printable(explanation.predicted[i]), sep="\t")
         for name, cosine in [] if explanation.similar is None else explanation.similar[i]:
             print(f"  {cosine:.3f}", printable(name), sep="\t")
-    print(f"{printable(options.output)}: {_LEGEND}; why.json has the numbers")
+    similar = "" if explanation.similar is None else "; indented: cosine to the most similar training images"
+    print(f"{printable(options.output)}: {_LEGEND}; why.json has the numbers{similar}")
     print(explanation)

@@ -178,7 +178,9 @@ def choose_text_model(
     chosen = _choose_simplest(losses)
     table = "\n\n".join(filter(None, [encoded.tried, _format(losses, chosen, task)]))
     means = ", ".join(f"{name} {format_metric(float(loss.mean()))}" for name, loss in losses.items())
-    reason = f"{chosen} ({_name_loss(task)} of left-out texts: {means})"
+    is_best = losses[chosen].mean() <= min(loss.mean() for loss in losses.values())
+    why = "" if is_best else "; the simplest within one standard error of the best"
+    reason = f"{chosen} ({_name_loss(task)} of left-out texts: {means}{why})"
     if encoded.reason:  # of a search
         reason = f"{reason}; encoder: {encoded.reason}"
     if chosen == "encoder":

@@ -26,8 +26,8 @@ from featx.tuning.strategy import TuningSettings, choose_strategy, embed_folds, 
 __all__ = ["adapt"]
 
 _ADVICE = (
-    "tuning does not pay here: the frozen network is kept; featx.fit without tuning, on views of each image or with a "
-    "search for layers and heads, may help instead"
+    "tuning does not pay here: the frozen network is kept; featx.fit with six views or a quick search "
+    "(featx fit --views 6, featx fit --search quick) may help instead"
 )
 _TEXT_ADVICE = (
     "tuning does not pay here: the frozen encoder is kept; words beside the encoder, which featx.fit measures, or more "
