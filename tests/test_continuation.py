@@ -106,7 +106,7 @@ class TestContinue:
     def test_mistakes_say_what_to_do(self, old_and_new, shallow, capsys):
         model = featx.fit("old", head="knn", extractor=shallow, estimate=False)
         for options, said in (
-            ({"search": "quick"}, "search: the features of .* settled"),
+            ({"search": "quick"}, "search='quick': the features of .* settled"),
             ({"extractor": shallow}, "extractor: the features"),
             ({"task": "regression"}, "task='regression': .* is a classification"),
         ):

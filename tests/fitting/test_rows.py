@@ -1,12 +1,14 @@
 """Tests of rows of several kinds of columns."""
 
 import pandas as pd
+import pytest
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import featx
+from featx.cli import main
 from featx.errors import Failure
 from featx.fitting.rows import find_unseen, name_missing
 from tests.fitting.fitting_tools import Heard
@@ -38,3 +40,18 @@ def test_a_category_that_the_fit_has_not_seen_is_in_the_answer() -> None:
     assert any("column place: 1 row has a category that the fit has not seen" in note for note in heard.notes)
     numbers = ColumnTransformer(parts[:1]).fit(table)
     assert find_unseen(numbers, [{"area": 1.0}]) is None
+
+
+@pytest.mark.heavy
+def test_what_takes_images_alone_says_so_and_what_to_do(tmp_path, monkeypatch, capsys) -> None:
+    frame = pd.DataFrame({"rooms": [1.0, 2.0, 3.0, 4.0]})
+    model = make_pipeline(ColumnTransformer([("n", StandardScaler(), ["rooms"])]), LogisticRegression())
+    model.fit(frame, ["a", "a", "b", "b"])
+    with pytest.raises(featx.InputError, match="takes rows; only images are chosen for labelling; label the rows"):
+        featx.label_next(model, frame)
+    with pytest.raises(featx.InputError, match="takes rows; an audit takes images"):
+        featx.audit(["a.png"], model=model)
+    featx.save(model, tmp_path / "m.featx")
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "m.featx", "-o", "m.onnx", "--rows", "nothing"]) == 2
+    assert "--rows nothing: expected a table (.csv, .tsv, .parquet)\n" in capsys.readouterr().err
