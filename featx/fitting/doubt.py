@@ -53,8 +53,9 @@ class Doubt:
         first = f"{name}={getattr(self, name)!r}"
         if guard is None:
             raise InputError(
-                f"{first}: {model.name} has no guard; featx.fit makes one of 50 {model.kind}s and more (near-duplicates "
-                "count once) if it estimates the head, and featx.Guard.fit makes one from features and left-out answers"
+                f"{first}: {model.name} has no guard; featx.fit makes one of 50 {model.kind}s and more "
+                "(near-duplicates count once) if it estimates the head, and featx.Guard.fit makes one from features "
+                "and left-out answers"
             )
         promises = (("risk", self.risk), ("coverage", self.coverage))
         promise = next((f"{name}={value!r}" for name, value in promises if value is not None), None)

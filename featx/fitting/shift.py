@@ -283,8 +283,8 @@ def shift(
         found = opened.guard
         if found is None:
             raise InputError(
-                f"{opened.name}: has no guard to compare with; fit it again (at least 50 {opened.kind}s; near-duplicates "
-                "count once)"
+                f"{opened.name}: has no guard to compare with; fit it again (at least 50 {opened.kind}s; "
+                "near-duplicates count once)"
                 + (", or compare with the images of the fit: featx shift FOLDER NEW" if opened.kind == "image" else "")
             )
         found.check_pipeline(opened.name, opened.n_guarded, opened.head)
