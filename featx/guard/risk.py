@@ -70,6 +70,7 @@ class Risk:
             reason = f"{n_wrong} of the {n_surest} surest answers {'is' if n_wrong == 1 else 'are'} wrong"
             reason = reason if n_surest > 1 else "the surest answer is wrong"
             return f"{text}{reason}; fit a better head, or raise risk"
+        n_best = max(n_best, n + 1)  # a bisection does not look at every share of these answers
         return f"{text}with answers as good as these, at least {n_best} are needed"
 
 

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 
 from featx.errors import InputError
 from featx.guard import OUTLIER_LEVEL, Guard
+from featx.guard.risk import fit_risk
 from featx.heads import OutOfFold
 from tests.guard.guard_tools import WIDTH, answer, answer_numbers, draw, score
 
@@ -95,6 +97,21 @@ class TestRisk:
         assert needed > 3000
         with pytest.raises(InputError, match="even if"):
             guard.threshold(0.01)
+
+    def test_a_number_that_is_needed_is_never_one_that_is_there(self):
+        """The bisection misses shares that the count of needed answers finds."""
+        rng = np.random.default_rng(0)
+        refused = 0
+        for _ in range(40):
+            confidence = rng.uniform(0.3, 1, 100)
+            risk = fit_risk(confidence, rng.random(100) < confidence, np.zeros(100, bool))
+            try:
+                risk.threshold(0.2)
+            except InputError as error:
+                if found := re.search(r"as these, at least (\d+) are needed", str(error)):
+                    refused += 1
+                    assert int(found[1]) > 100
+        assert refused > 10
 
     def test_a_head_that_is_wrong_where_it_is_sure_is_told_to_improve(self):
         features, codes = draw(200)
