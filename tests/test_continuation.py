@@ -124,7 +124,7 @@ class TestContinue:
         assert main(["fit", "new", "--continue", "m.featx", "--crop", "whole", "-o", "m2.featx"]) == 2
         assert "--crop: the features of m.featx are taken over" in capsys.readouterr().err
         assert main(["fit", "new", "moved", "-o", "m2.featx"]) == 2
-        assert "several with --continue" in capsys.readouterr().err
+        assert "several sources with --continue" in capsys.readouterr().err
 
 
 def test_evaluating_on_the_images_of_the_fit_is_noticed(old_and_new, shallow, capsys):
