@@ -130,7 +130,7 @@ def test_a_model_of_words_predicts_from_the_command_line(tmp_path, capsys):
     new.loc[0, "title"] = "tutto sconosciuto qui dentro"
     new.to_csv(tmp_path / "new.csv", index=False)
     assert main(["predict", str(tmp_path / "m.featx"), str(tmp_path / "new.csv"), "-o", str(tmp_path / "a.csv")]) == 0
-    assert "90 of 90 rows predicted on cpu" in capsys.readouterr().out
+    assert "90 of 90 texts predicted on cpu" in capsys.readouterr().out
     written = pd.read_csv(tmp_path / "a.csv")
     assert written.outlier_kind[0] == "words"
     assert written.outlier[0] < 0.02

@@ -143,7 +143,7 @@ def test_targets_that_do_not_fit_are_refused(tags, world, extractor):
         ({"target": ["a", "b"], "separator": "|"}, "for one column of labels"),
         ({"target": "a", "separator": " "}, "expected a sign"),
         ({"target": ["a", "b"], "order": ["x"]}, "have no order"),
-        ({"target": ["a", "b"], "tune": True}, "a network is tuned on one"),
+        ({"target": ["a", "b"], "tune": True}, "a network is tuned on a single class"),
     ):
         with pytest.raises(InputError, match=error):
             featx.fit(odd, extractor=extractor, **options)
