@@ -137,4 +137,4 @@ def test_a_model_of_words_predicts_from_the_command_line(tmp_path, capsys):
     assert written.outlier_kind[1:].isna().mean() > 0.9
     assert main(["explain", str(tmp_path / "m.featx"), str(tmp_path / "new.csv")]) == 0
     assert "[+good]" in capsys.readouterr().out
-    assert featx.shift(tmp_path / "m.featx", tmp_path / "new.csv").noun == "row"
+    assert featx.shift(tmp_path / "m.featx", tmp_path / "new.csv").noun == "text"
