@@ -197,6 +197,7 @@ def run_tiles(options: argparse.Namespace) -> None:
     X, y = list_images(f"{options.dir}/magnetic-tiles/images", None, options.seed)
     extractor = featx.FeatureExtractor(layer=options.layer, crop="whole", pooling=options.pooling)
     fixed = {"extractor": extractor, "groups": find_tiles(X), "class_weight": options.class_weight}
+    fixed |= {"head": options.head} if options.head else {}
     for name, make in make_fits(options, X, y, **fixed).items():
         result, cost = timed(make)
         report(options, name, {**result.score.values, "n": len(X), **cost, **describe(result)})
@@ -303,6 +304,7 @@ def main() -> None:
     parser.add_argument("--layer", nargs="+", help="layers of the features of tiles and sentences")
     parser.add_argument("--pooling", default="avgmax", help="pooling of the features of tiles")
     parser.add_argument("--class-weight", choices=("balanced",), help="weights of the classes of tiles")
+    parser.add_argument("--head", help="head of the frozen features of tiles; with --only frozen")
     parser.add_argument("--cv", type=int)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--only", choices=("frozen", "tuned", "views"))
