@@ -15,10 +15,11 @@ from featx.dataset.generation import identify
 from featx.dataset.layout import ShardLayout
 from featx.dataset.lock import PRIVATE, hold_plan, hold_run
 from featx.dataset.manifest import MANIFEST, Extractor, Features
-from featx.dataset.plan import Plan, shared_column
+from featx.dataset.plan import Plan
 from featx.dataset.run import JobOptions, Run, Summary
 from featx.errors import InputError
 from featx.sources.base import Source
+from featx.sources.listing import shared_column
 from featx.sources.opening import open_sources
 from featx.sources.texts import open_texts
 

@@ -18,8 +18,9 @@ from featx._files import scratch_folder
 from featx.dataset.generation import Generation, KnownSource, Row, identify, read_generation
 from featx.dataset.listing import Listing
 from featx.sources.base import Source
+from featx.sources.listing import shared_column
 
-__all__ = ["Plan", "shared_column"]
+__all__ = ["Plan"]
 
 _ADD = "INSERT INTO generations (number, about, states, identities) VALUES (?, ?, ?, ?)"
 _SCHEMA = """
@@ -464,9 +465,3 @@ def _find_prefix(prefixes: Sequence[str], key: str) -> int:
     """Return the number of the longest prefix that a key begins with, or -1."""
     found = [(len(prefix), i) for i, prefix in enumerate(prefixes) if key.startswith(prefix)]
     return max(found)[1] if found else -1
-
-
-def shared_column(sources: Sequence[Source], name: str) -> str | None:
-    """Return the ``path_column`` or ``target`` that all sources share; None if they differ."""
-    distinct = {getattr(source, name) for source in sources}
-    return distinct.pop() if len(distinct) == 1 else None

@@ -17,7 +17,7 @@ from featx.sources.labels import is_split
 from featx.sources.opening import open_sources
 from featx.sources.table import Table
 
-__all__ = ["list_images", "load_folder", "refuse_question"]
+__all__ = ["list_images", "load_folder", "refuse_question", "shared_column"]
 
 
 def list_images(
@@ -80,13 +80,15 @@ def list_images(
     return Listing(
         items=[item for part in parts for item in part.items],
         names=[name for part in parts for name in part.names],
-        targets=targets if any(value is not None for value in targets) or _agreed(sources, "target_column") else None,
-        path_column=_agreed(sources, "path_column"),
-        target_column=_agreed(sources, "target_column"),
+        targets=targets
+        if any(value is not None for value in targets) or shared_column(sources, "target_column")
+        else None,
+        path_column=shared_column(sources, "path_column"),
+        target_column=shared_column(sources, "target_column"),
         notes=tuple(notes),
         columns=_join_columns(parts),
         has_classes=all(opened.has_classes for opened in sources),
-        separator=_agreed(sources, "label_separator"),
+        separator=shared_column(sources, "label_separator"),
         question=next((f"{opened.given}: {opened.question}" for opened in sources if opened.question), None),
     )
 
@@ -215,10 +217,10 @@ def _refuse_splits(source: Source, splits: Sequence[str], above: str) -> None:
     raise SourceError(f"{source.given}: {' and '.join(splits)} are parts of a data set, not classes; {hint}")
 
 
-def _agreed(sources: Sequence[Source], name: str) -> str | None:
-    """Return the column that all sources agree on."""
-    names = {getattr(source, name) for source in sources}
-    return names.pop() if len(names) == 1 else None
+def shared_column(sources: Sequence[Source], name: str) -> str | None:
+    """Return the column that all sources share, such as their ``path_column``; None if they differ."""
+    distinct = {getattr(source, name) for source in sources}
+    return distinct.pop() if len(distinct) == 1 else None
 
 
 def _join_columns(parts: Sequence[Listing]) -> dict[str, list[Any]] | None:
